@@ -1,0 +1,3 @@
+//! The facade of trespass.
+#![forbid(unsafe_code)]
+pub use trespass_core as core;

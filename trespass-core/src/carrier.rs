@@ -1,0 +1,68 @@
+//! Carriers: what applications talk through.
+
+use std::future::Future;
+use std::task::{Context, Poll};
+
+use crate::track::Track;
+
+/// Which end of the track opened it: the two ends of a handshake are not alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The end that connected: it speaks first.
+    Connector,
+    /// The end that accepted.
+    Acceptor,
+}
+
+/// Anything that takes a track over, shakes hands, and offers an interface above messages.
+///
+/// # For implementers
+/// - The handshake is in band, as the first message, so that it works on any track; it has a deadline; a refusal is typed
+///   and says why.
+/// - Whatever bytes the peer sends, the answer is a typed error and a closed track.
+/// - An in-band FIN is the only clean end; the end of the track without it is kind `Disconnected`.
+/// - Register only a fan-out waker ([`FanOut`](crate::FanOut)) with the track.
+///
+/// # For users
+/// `open` on both ends of a connection; then what the carrier itself offers; then `poll_close`.
+///
+/// # A toy
+/// Takes the track over and offers nothing but to end it.
+/// ```
+/// use std::future::{Ready, ready};
+/// use std::task::{Context, Poll};
+/// use trespass_core::*;
+///
+/// struct Bare<T>(T);
+/// impl<T: Track> Carrier for Bare<T> {
+///     type Track = T;
+///     type Config = ();
+///     type Error = T::Error;
+///     type Opening = Ready<Result<Self, T::Error>>;
+///     fn open(track: T, _: Role, (): ()) -> Self::Opening {
+///         ready(Ok(Bare(track)))
+///     }
+///     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), T::Error>> {
+///         self.0.poll_close(cx)
+///     }
+/// }
+/// ```
+pub trait Carrier: Sized {
+    /// What it runs over.
+    type Track: Track;
+    /// How it is set up.
+    type Config: Clone;
+    /// What can go wrong.
+    type Error: std::error::Error;
+    /// A handshake in progress. Dropping it drops the track.
+    type Opening: Future<Output = Result<Self, Self::Error>>;
+
+    /// Takes `track` over and shakes hands.
+    fn open(track: Self::Track, role: Role, config: Self::Config) -> Self::Opening;
+
+    /// Sends what is queued, says goodbye, and ends the track. Idempotent, with a deadline.
+    ///
+    /// # Errors
+    /// What kept the end from being clean.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>>;
+}

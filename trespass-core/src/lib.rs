@@ -1,0 +1,33 @@
+//! The traits of trespass, and what they promise.
+//!
+//! An application talks through a [`Carrier`], a carrier runs over a [`Track`], tracks come from a [`Fabric`], and the
+//! fabric is a type that the user chooses: in process (`trespass-mock`), real NICs (`trespass-verbs`), or one's own.
+//!
+//! Everything here is `std` only, knows no runtime and has no `unsafe`. Futures are hand-written state machines and
+//! thin `async` forms over `poll_` functions; any executor will do.
+//!
+//! Where to start: [`Track`] has a complete toy implementation, [`Fabric`] another. `docs/CONTRACT.md` numbers what
+//! every implementation owes, and `trespass-conformance` checks it.
+#![forbid(unsafe_code)]
+
+mod buffer;
+mod carrier;
+mod delivery;
+mod drive;
+mod error;
+mod fabric;
+mod sugar;
+mod time;
+mod track;
+mod wake;
+
+pub use buffer::{RecvBuf, SendBuf};
+pub use carrier::{Carrier, Role};
+pub use delivery::{Datagram, Delivery, InOrder, Lossless, Reliable, Unordered};
+pub use drive::{Drive, block_on};
+pub use error::{ErrorKind, TransportError, TryError, Unsent};
+pub use fabric::{Fabric, Incoming, Listener, ThreadFabric};
+pub use sugar::{ListenerExt, RecvSideExt, SendSideExt, poll_recv, poll_reserve};
+pub use time::{SystemSleep, SystemTimer, Timer, TimerQueue};
+pub use track::{Address, Endpoint, Limits, RecvSide, SendSide, ThreadTrack, Track};
+pub use wake::{FanOut, WakerSlot};

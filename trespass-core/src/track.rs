@@ -1,0 +1,314 @@
+//! Tracks: one path for messages in registered memory, in both directions.
+
+use std::fmt::{Debug, Display};
+use std::hash::Hash;
+use std::str::FromStr;
+use std::task::{Context, Poll};
+
+use crate::buffer::{RecvBuf, SendBuf};
+use crate::delivery::Delivery;
+use crate::error::{TransportError, TryError, Unsent};
+use crate::time::Timer;
+
+/// What every address can do. Implemented for everything that fits: there is nothing to write.
+pub trait Address: Clone + Debug + Display + FromStr + Eq + Hash + Send + Sync + 'static {}
+
+impl<T: Clone + Debug + Display + FromStr + Eq + Hash + Send + Sync + 'static> Address for T {}
+
+/// The sizes of a track. Fixed while it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The longest message, in bytes.
+    pub max_message: usize,
+    /// Up to this many bytes, the device takes a message with its work request and need not read memory for it.
+    pub inline: usize,
+    /// How many messages may be reserved or under way at once.
+    pub send_slots: usize,
+    /// How many receives are kept posted when the receiver holds none of the buffers.
+    pub recv_slots: usize,
+}
+
+impl Limits {
+    /// The limits of a track without inline sends.
+    pub const fn new(max_message: usize, send_slots: usize, recv_slots: usize) -> Self {
+        Self { max_message, inline: 0, send_slots, recv_slots }
+    }
+
+    /// The same, with inline sends up to `inline` bytes.
+    pub const fn with_inline(self, inline: usize) -> Self {
+        Self { inline, ..self }
+    }
+}
+
+/// What a track and each of its halves have in common. See [`Track`] for a toy that implements it.
+pub trait Endpoint {
+    /// What can go wrong.
+    type Error: TransportError;
+    /// How ends are named.
+    type Addr: Address;
+    /// The time of the fabric that made this.
+    type Timer: Timer;
+
+    /// The sizes of this track.
+    fn limits(&self) -> Limits;
+    /// The address of this end.
+    fn local(&self) -> Self::Addr;
+    /// The address of the other end.
+    fn peer(&self) -> Self::Addr;
+    /// The clock of the fabric that made this.
+    fn timer(&self) -> Self::Timer;
+}
+
+/// The sending side of a track: reserve, fill, send, flush.
+///
+/// # For implementers
+/// - [`try_reserve`](SendSide::try_reserve) is where back-pressure is, and the only place: a full send queue is
+///   `WouldBlock`, never an error. It never arms the device for a notification.
+/// - [`send`](SendSide::send) never blocks and never fails for want of room. It rings no doorbell.
+/// - [`flush`](SendSide::flush) rings one doorbell for all that was queued.
+/// - A buffer of another track comes back untouched with kind `ForeignBuffer`.
+/// - Errors stick: after the first failure every call returns it.
+///
+/// # For users
+/// A message that was sent and not flushed may wait without end. `poll_send_ready` and `poll_close` flush first; so
+/// does `poll_recv_ready` of a whole track, but the receiving half of a split one cannot: flush before you wait there.
+///
+/// See [`Track`] for a toy that implements it.
+pub trait SendSide: Endpoint {
+    /// Owned registered memory, with its slot.
+    type SendBuf: SendBuf;
+
+    /// Claims `len` bytes and a send slot.
+    ///
+    /// # Errors
+    /// `WouldBlock` while all slots are taken. Kind `Oversize` above [`Limits::max_message`] (the track lives on);
+    /// `Closed` after a close or the end of the track; else what ended the track.
+    fn try_reserve(&mut self, len: usize) -> Result<Self::SendBuf, TryError<Self::Error>>;
+
+    /// Queues `buf`. The slot is paid for: this never blocks. Nothing goes out before a flush, unless the device is
+    /// idle and the implementation says so.
+    ///
+    /// # Errors
+    /// The buffer comes back: kind `ForeignBuffer` for one of another track; or what ended the track.
+    fn send(&mut self, buf: Self::SendBuf) -> Result<(), Unsent<Self::SendBuf, Self::Error>>;
+
+    /// Rings the doorbell once for everything queued; nothing where nothing is.
+    ///
+    /// # Errors
+    /// What ended the track.
+    fn flush(&mut self) -> Result<(), Self::Error>;
+
+    /// Ready when [`try_reserve`](SendSide::try_reserve) would not say `WouldBlock`: there is a slot, or the track has
+    /// ended. Flushes first; then arms notification and looks again, so that no edge is lost. One waker: the latest wins.
+    fn poll_send_ready(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Flushes, waits until all that was flushed has arrived at the peer's device (on a lossless track), and ends the
+    /// track. The fabric bounds the wait with its close deadline. Idempotent: once it was ready it stays ready.
+    /// Both sides are closed after it: what the peer sent and was received may still be read, then `Closed` follows.
+    ///
+    /// Dropping a future made of this loses nothing: call again to go on. Dropping the track instead cuts it off:
+    /// what was flushed may or may not arrive.
+    ///
+    /// # Errors
+    /// Kind `TimedOut` past the deadline, or what ended the track before it could be closed cleanly.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>>;
+}
+
+/// The receiving side of a track.
+///
+/// # For implementers
+/// - All that arrived is delivered before the end is reported. A flush error is not the end of anything.
+/// - A track cannot tell a clean close from a death: both are kind `Closed`; a failure of the device or the link has
+///   its own kind.
+/// - [`posted`](RecvSide::posted) counts only what the device really has, or had: a peer sends by it.
+/// - [`poll_recv_ready`](RecvSide::poll_recv_ready) reposts what was given back before it returns; a buffer given back
+///   while it waits wakes it when the device would otherwise run short.
+///
+/// # For users
+/// `posted` is what credits are made of: a peer that has sent no more messages than it was told were posted never
+/// meets a receiver that is not ready.
+///
+/// See [`Track`] for a toy that implements it.
+pub trait RecvSide: Endpoint {
+    /// An owned received message.
+    type RecvBuf: RecvBuf;
+
+    /// Receives posted since the start; never falls.
+    fn posted(&self) -> u64;
+
+    /// The next message. Reposts, in batches, the buffers that were given back.
+    ///
+    /// # Errors
+    /// `WouldBlock` while there is none. When all that had arrived is delivered: kind `Closed` at the end of the track,
+    /// or what ended it.
+    fn try_recv(&mut self) -> Result<Self::RecvBuf, TryError<Self::Error>>;
+
+    /// Ready when [`try_recv`](RecvSide::try_recv) would not say `WouldBlock`. Reposts, then arms notification and looks
+    /// again, so that no edge is lost. One waker: the latest wins.
+    fn poll_recv_ready(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+/// A path for messages, both ways.
+///
+/// # For implementers
+/// - `docs/CONTRACT.md` numbers what is owed; run `trespass-conformance` against your fabric.
+/// - The two sides share no waker, and after [`split`](Track::split) may be used from two tasks and two threads.
+/// - Dropping a track, or both its halves, ends it: the peer sees the end in the time that the fabric states.
+///   Dropping the sender alone ends it too, without waiting; dropping the receiver alone leaves the sender be.
+///
+/// # For users
+/// A busy-polling thread uses `try_reserve`, `send`, `flush` and `try_recv` alone and never pays for a notification.
+/// A task uses the `async` forms of [`SendSideExt`](crate::SendSideExt) and [`RecvSideExt`](crate::RecvSideExt), which
+/// try first and arm only when they are about to sleep. They hold no data: dropping one loses nothing.
+///
+/// # A toy
+/// A track to oneself: what is sent comes back. (It has unlimited slots and never closes: it keeps no contract but shows
+/// every part.)
+/// ```
+/// use std::collections::VecDeque;
+/// use std::ops::{Deref, DerefMut};
+/// use std::sync::{Arc, Mutex};
+/// use std::task::{Context, Poll};
+/// use trespass_core::*;
+///
+/// #[derive(Debug, Clone, thiserror::Error)]
+/// #[error("the echo has ended")]
+/// struct EchoError;
+/// impl TransportError for EchoError {
+///     fn kind(&self) -> ErrorKind {
+///         ErrorKind::Closed
+///     }
+/// }
+///
+/// struct EchoBuf(Vec<u8>);
+/// impl Deref for EchoBuf {
+///     type Target = [u8];
+///     fn deref(&self) -> &[u8] {
+///         &self.0
+///     }
+/// }
+/// impl DerefMut for EchoBuf {
+///     fn deref_mut(&mut self) -> &mut [u8] {
+///         &mut self.0
+///     }
+/// }
+/// impl SendBuf for EchoBuf {
+///     fn truncate(&mut self, len: usize) {
+///         self.0.truncate(len);
+///     }
+/// }
+///
+/// #[derive(Clone)]
+/// struct Echo {
+///     queue: Arc<Mutex<VecDeque<Vec<u8>>>>,
+///     waiting: Arc<WakerSlot>,
+///     timer: SystemTimer,
+/// }
+/// impl Endpoint for Echo {
+///     type Error = EchoError;
+///     type Addr = String;
+///     type Timer = SystemTimer;
+///     fn limits(&self) -> Limits {
+///         Limits::new(4096, 64, 64)
+///     }
+///     fn local(&self) -> String {
+///         "here".into()
+///     }
+///     fn peer(&self) -> String {
+///         "here".into()
+///     }
+///     fn timer(&self) -> SystemTimer {
+///         self.timer.clone()
+///     }
+/// }
+/// impl SendSide for Echo {
+///     type SendBuf = EchoBuf;
+///     fn try_reserve(&mut self, len: usize) -> Result<EchoBuf, TryError<EchoError>> {
+///         Ok(EchoBuf(vec![0; len]))
+///     }
+///     fn send(&mut self, buf: EchoBuf) -> Result<(), Unsent<EchoBuf, EchoError>> {
+///         self.queue.lock().unwrap().push_back(buf.0);
+///         self.waiting.wake();
+///         Ok(())
+///     }
+///     fn flush(&mut self) -> Result<(), EchoError> {
+///         Ok(())
+///     }
+///     fn poll_send_ready(&mut self, _: &mut Context<'_>) -> Poll<()> {
+///         Poll::Ready(())
+///     }
+///     fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<Result<(), EchoError>> {
+///         Poll::Ready(Ok(()))
+///     }
+/// }
+/// impl RecvSide for Echo {
+///     type RecvBuf = Vec<u8>;
+///     fn posted(&self) -> u64 {
+///         u64::MAX
+///     }
+///     fn try_recv(&mut self) -> Result<Vec<u8>, TryError<EchoError>> {
+///         self.queue.lock().unwrap().pop_front().ok_or(TryError::WouldBlock)
+///     }
+///     fn poll_recv_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+///         self.waiting.register(cx.waker());
+///         match self.queue.lock().unwrap().is_empty() {
+///             true => Poll::Pending,
+///             false => Poll::Ready(()),
+///         }
+///     }
+/// }
+/// impl Track for Echo {
+///     type Delivery = Reliable;
+///     type Sender = Echo;
+///     type Receiver = Echo;
+///     fn split(self) -> (Echo, Echo) {
+///         (self.clone(), self)
+///     }
+/// }
+///
+/// let mut echo =
+///     Echo { queue: Arc::default(), waiting: Arc::default(), timer: SystemTimer::new() };
+/// futures_executor::block_on(async {
+///     let mut buf = echo.reserve(5).await.unwrap();
+///     buf.copy_from_slice(b"hello");
+///     echo.send(buf).unwrap();
+///     assert_eq!(&*echo.recv().await.unwrap(), b"hello");
+/// });
+/// ```
+pub trait Track: SendSide + RecvSide {
+    /// What this track promises.
+    type Delivery: Delivery;
+    /// The sending half.
+    type Sender: SendSide<SendBuf = Self::SendBuf, Error = Self::Error, Addr = Self::Addr, Timer = Self::Timer>;
+    /// The receiving half.
+    type Receiver: RecvSide<RecvBuf = Self::RecvBuf, Error = Self::Error, Addr = Self::Addr, Timer = Self::Timer>;
+
+    /// Two halves for two tasks: two wakers, and no lock between them where the backend can do without.
+    fn split(self) -> (Self::Sender, Self::Receiver);
+}
+
+/// A track that may be used from any thread, with all that belongs to it: a bound to state once.
+pub trait ThreadTrack:
+    Track<
+        SendBuf: Send,
+        RecvBuf: Send + Sync,
+        Sender: Send + 'static,
+        Receiver: Send + 'static,
+        Timer: Send + Sync + Timer<Sleep: Send>,
+    > + Send
+    + 'static
+{
+}
+
+impl<T> ThreadTrack for T where
+    T: Track<
+            SendBuf: Send,
+            RecvBuf: Send + Sync,
+            Sender: Send + 'static,
+            Receiver: Send + 'static,
+            Timer: Send + Sync + Timer<Sleep: Send>,
+        > + Send
+        + 'static
+{
+}
