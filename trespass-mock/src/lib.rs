@@ -1,1 +1,64 @@
-//! To be written.
+//! The in-process fabric of trespass: what a NIC and its verbs do, without either.
+//!
+//! A track here behaves as a reliable connected queue pair does. Send and receive queues are bounded, memory is set up
+//! once and reused, a message is copied from the sender's memory into a receive that the peer has posted, a peer that has
+//! posted none stalls the sender, and an end that dies looks like one that closed. Time is real or
+//! [virtual](MockNet::virtual_time), and [everything that costs on a device is counted](MockCounters).
+//!
+//! ```
+//! use trespass_core::{Fabric, Incoming, ListenerExt, RecvSideExt, SendSide, SendSideExt};
+//! use trespass_mock::{MockAddr, MockFabric};
+//!
+//! # futures_executor::block_on(async {
+//! let fabric = MockFabric::new();
+//! let addr: MockAddr = "server".parse()?;
+//! let mut listener = fabric.listen(&addr)?;
+//! let connecting = fabric.connect(&addr);
+//! let mut server = listener.incoming().await?.accept().await?;
+//! let mut client = connecting.await?;
+//!
+//! let mut buf = client.reserve(5).await?;
+//! buf.copy_from_slice(b"hello");
+//! client.send(buf).map_err(|unsent| unsent.error)?;
+//! client.flush()?;
+//! assert_eq!(&*server.recv().await?, b"hello");
+//! assert_eq!(client.counters().doorbells, 1);
+//! # Ok::<(), trespass_mock::MockError>(())
+//! # }).unwrap();
+//! ```
+//!
+//! # Where it differs from hardware
+//! - The "device" has no thread of its own. A message moves while its sender flushes, or, when it had to wait for a
+//!   receive, while the peer reposts. Moving one takes no time on the fabric's clock.
+//! - A receiver that is not ready stalls its sender without end, as `rnr_retry` 7 does; nothing is retried meanwhile, and
+//!   each message that had to wait is counted once.
+//! - A dead peer is seen at once, not after a retry time or a keepalive.
+//! - Memory needs no registration, and [`inline`](trespass_core::Limits::inline) changes nothing but the number.
+//! - Receives are used last in, first out: what is reused soonest is warmest in the cache.
+#![forbid(unsafe_code)]
+
+mod addr;
+mod buffer;
+mod clock;
+mod config;
+mod conn;
+mod connect;
+mod counters;
+mod error;
+mod fabric;
+mod lane;
+mod listen;
+mod registry;
+mod sync;
+mod track;
+
+pub use addr::MockAddr;
+pub use buffer::{MockRecvBuf, MockSendBuf};
+pub use clock::{MockDriver, MockSleep, MockTimer};
+pub use config::MockConfig;
+pub use connect::{MockAccepting, MockConnecting, MockIncoming};
+pub use counters::MockCounters;
+pub use error::MockError;
+pub use fabric::{MockFabric, MockNet};
+pub use listen::MockListener;
+pub use track::{MockReceiver, MockSender, MockTrack};

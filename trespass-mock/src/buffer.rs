@@ -1,0 +1,110 @@
+//! The buffers of a track: memory of its lane, and the way back there.
+
+use std::fmt;
+use std::mem;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use trespass_core::SendBuf;
+
+use crate::lane::{Lane, Message};
+
+/// A message to be sent, and its slot in the send queue.
+///
+/// Its bytes are zero, or what this track sent before. Dropping it gives both back; it may outlive its track.
+pub struct MockSendBuf {
+    /// Empty memory (a message of a track has at least one byte of it) once the message went its way.
+    message: Message,
+    lane: Arc<Lane>,
+}
+
+impl MockSendBuf {
+    pub(crate) fn new(message: Message, lane: Arc<Lane>) -> Self {
+        Self { message, lane }
+    }
+
+    /// Whether it was reserved on `lane`.
+    pub(crate) fn is_of(&self, lane: &Arc<Lane>) -> bool {
+        Arc::ptr_eq(&self.lane, lane)
+    }
+
+    /// The message, which now is not given back.
+    pub(crate) fn into_message(mut self) -> Message {
+        Message { mem: mem::take(&mut self.message.mem), len: self.message.len }
+    }
+}
+
+impl SendBuf for MockSendBuf {
+    fn truncate(&mut self, len: usize) {
+        self.message.len = self.message.len.min(len);
+    }
+}
+
+impl Deref for MockSendBuf {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.message.mem[..self.message.len]
+    }
+}
+
+impl DerefMut for MockSendBuf {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.message.mem[..self.message.len]
+    }
+}
+
+impl Drop for MockSendBuf {
+    fn drop(&mut self) {
+        let mem = mem::take(&mut self.message.mem);
+        if !mem.is_empty() {
+            self.lane.give_back(mem);
+        }
+    }
+}
+
+impl fmt::Debug for MockSendBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MockSendBuf").field("len", &self.message.len).finish_non_exhaustive()
+    }
+}
+
+/// A received message, in the memory into which the "device" placed it.
+///
+/// Dropping it, on any thread, gives the memory back to the track's receive queue; it may outlive its track.
+pub struct MockRecvBuf {
+    message: Message,
+    lane: Arc<Lane>,
+}
+
+impl MockRecvBuf {
+    pub(crate) fn new(message: Message, lane: Arc<Lane>) -> Self {
+        Self { message, lane }
+    }
+}
+
+impl Deref for MockRecvBuf {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.message.mem[..self.message.len]
+    }
+}
+
+impl AsRef<[u8]> for MockRecvBuf {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Drop for MockRecvBuf {
+    fn drop(&mut self) {
+        self.lane.hand_back(mem::take(&mut self.message.mem));
+    }
+}
+
+impl fmt::Debug for MockRecvBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MockRecvBuf").field("len", &self.message.len).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,160 @@
+//! A connection: two lanes and one end to it all.
+
+use std::sync::{Arc, OnceLock};
+
+use trespass_core::Limits;
+
+use crate::addr::MockAddr;
+use crate::counters::{LaneCounts, MockCounters};
+use crate::error::MockError;
+use crate::fabric::FabricShared;
+use crate::lane::{Lane, Overrun, Progress};
+
+/// What two ends share. End `i` sends on lane `i` and receives on the other.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    lanes: [Arc<Lane>; 2],
+    /// Why it ended. Set once: the first cause is what both ends are told for ever.
+    ending: OnceLock<Ending>,
+}
+
+/// Why a connection ended. Ends are named by their index.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Ending {
+    /// An end was closed or dropped.
+    Closed { by: usize },
+    /// An end died with its fabric.
+    Killed { whose: usize },
+    /// The link broke.
+    LinkDown,
+    /// A message did not fit.
+    Overrun(Overrun),
+}
+
+impl Ending {
+    /// What end `index` is told. A peer that died looks like one that closed.
+    fn told(self, index: usize) -> MockError {
+        match self {
+            Self::Closed { by } if by == index => MockError::Closed,
+            Self::Killed { whose } if whose == index => MockError::Killed,
+            Self::Closed { .. } | Self::Killed { .. } => MockError::PeerEnded,
+            Self::LinkDown => MockError::LinkDown,
+            Self::Overrun(Overrun { len, room }) => MockError::ReceiveTooShort { len, room },
+        }
+    }
+}
+
+impl Conn {
+    /// Ends it, unless it has ended. No lock may be held.
+    fn end(&self, ending: Ending) {
+        // The cause comes first, so that whoever finds a lane dead finds the cause too.
+        if self.ending.set(ending).is_ok() {
+            for lane in &self.lanes {
+                lane.end().fire();
+            }
+        }
+    }
+}
+
+/// One end of a connection, shared by its two halves.
+#[derive(Debug)]
+pub(crate) struct End {
+    conn: Arc<Conn>,
+    index: usize,
+    local: MockAddr,
+    peer: MockAddr,
+    fabric: Arc<FabricShared>,
+}
+
+impl End {
+    /// The two ends of a new connection: that of the connector, and that of the acceptor.
+    pub(crate) fn pair(
+        connector: (&Arc<FabricShared>, &MockAddr),
+        acceptor: (&Arc<FabricShared>, &MockAddr),
+    ) -> [Arc<Self>; 2] {
+        let limits = [connector.0.limits(), acceptor.0.limits()];
+        let lanes = [Arc::new(Lane::new(limits[0], limits[1])), Arc::new(Lane::new(limits[1], limits[0]))];
+        let conn = Arc::new(Conn { lanes, ending: OnceLock::new() });
+        let end = |index, (fabric, local): (&Arc<FabricShared>, &MockAddr), peer: &MockAddr| {
+            let end = Arc::new(Self {
+                conn: Arc::clone(&conn),
+                index,
+                local: local.clone(),
+                peer: peer.clone(),
+                fabric: Arc::clone(fabric),
+            });
+            fabric.adopt(&end);
+            end
+        };
+        [end(0, connector, acceptor.1), end(1, acceptor, connector.1)]
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.fabric.limits()
+    }
+
+    pub(crate) fn local(&self) -> &MockAddr {
+        &self.local
+    }
+
+    pub(crate) fn peer(&self) -> &MockAddr {
+        &self.peer
+    }
+
+    pub(crate) fn fabric(&self) -> &FabricShared {
+        &self.fabric
+    }
+
+    /// What it sends on.
+    pub(crate) fn outward(&self) -> &Arc<Lane> {
+        &self.conn.lanes[self.index]
+    }
+
+    /// What it receives on.
+    pub(crate) fn inward(&self) -> &Arc<Lane> {
+        &self.conn.lanes[1 - self.index]
+    }
+
+    /// Why the connection ended, if it has: one atomic load.
+    pub(crate) fn ended(&self) -> Option<MockError> {
+        self.conn.ending.get().map(|ending| ending.told(self.index))
+    }
+
+    /// The same, of a connection that is known to have ended.
+    pub(crate) fn cause(&self) -> MockError {
+        self.ended().unwrap_or(MockError::Closed)
+    }
+
+    /// This end closes or is dropped. No lock may be held.
+    pub(crate) fn close(&self) {
+        self.conn.end(Ending::Closed { by: self.index });
+    }
+
+    /// This end dies with its fabric. No lock may be held.
+    pub(crate) fn kill(&self) {
+        self.conn.end(Ending::Killed { whose: self.index });
+    }
+
+    /// The link breaks. No lock may be held.
+    pub(crate) fn break_link(&self) {
+        self.conn.end(Ending::LinkDown);
+    }
+
+    /// Does what is left to do after work was given to the device. No lock may be held.
+    pub(crate) fn settle(&self, progress: Progress) {
+        progress.wakes.fire();
+        if let Some(overrun) = progress.overrun {
+            self.conn.end(Ending::Overrun(overrun));
+        }
+    }
+
+    pub(crate) fn counters(&self) -> MockCounters {
+        LaneCounts::of_end(&self.outward().counts, &self.inward().counts)
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.fabric.retire(self.counters());
+    }
+}

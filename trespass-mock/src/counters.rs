@@ -1,0 +1,116 @@
+//! What is counted: everything that costs on a device.
+
+use std::ops::AddAssign;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a track, or all tracks of a fabric together, have done so far.
+///
+/// Numbers from another thread may be a little behind; each is exact once that thread's work happened before.
+///
+/// ```
+/// use trespass_mock::MockFabric;
+///
+/// let before = MockFabric::new().counters();
+/// assert_eq!(before.doorbells, 0);
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MockCounters {
+    /// Lists of work requests given to the device: one for each flush that had something to send.
+    pub doorbells: u64,
+    /// Requests to be notified: one for each `poll_send_ready`, `poll_recv_ready` or `poll_close` of a track that was
+    /// about to wait. `try_` calls make none.
+    pub arms: u64,
+    /// Messages given to the device.
+    pub sends: u64,
+    /// Messages taken by the receiver.
+    pub receives: u64,
+    /// Batches of receives posted again; how many receives that were, `posted` of the track says.
+    pub reposts: u64,
+    /// Copies by the "device", from the memory of a sender into a receive of its peer: one for each message. Counted
+    /// where it was sent.
+    pub dma_copies: u64,
+    /// Bytes in those copies.
+    pub dma_bytes: u64,
+    /// Copies by the CPU between a user's buffer and the device: none, on a track of this fabric.
+    pub cpu_copies: u64,
+    /// Messages that met a receiver that was not ready: each one once, however long it waited. Counted where it was sent.
+    pub rnr_stalls: u64,
+}
+
+impl MockCounters {
+    /// What was counted since `earlier`.
+    pub fn since(self, earlier: MockCounters) -> MockCounters {
+        MockCounters {
+            doorbells: self.doorbells.saturating_sub(earlier.doorbells),
+            arms: self.arms.saturating_sub(earlier.arms),
+            sends: self.sends.saturating_sub(earlier.sends),
+            receives: self.receives.saturating_sub(earlier.receives),
+            reposts: self.reposts.saturating_sub(earlier.reposts),
+            dma_copies: self.dma_copies.saturating_sub(earlier.dma_copies),
+            dma_bytes: self.dma_bytes.saturating_sub(earlier.dma_bytes),
+            cpu_copies: self.cpu_copies.saturating_sub(earlier.cpu_copies),
+            rnr_stalls: self.rnr_stalls.saturating_sub(earlier.rnr_stalls),
+        }
+    }
+}
+
+impl AddAssign for MockCounters {
+    fn add_assign(&mut self, other: MockCounters) {
+        self.doorbells += other.doorbells;
+        self.arms += other.arms;
+        self.sends += other.sends;
+        self.receives += other.receives;
+        self.reposts += other.reposts;
+        self.dma_copies += other.dma_copies;
+        self.dma_bytes += other.dma_bytes;
+        self.cpu_copies += other.cpu_copies;
+        self.rnr_stalls += other.rnr_stalls;
+    }
+}
+
+/// One number with one writer at a time: its owner, or whoever holds the lane's lock. So a load and a store will do, at a
+/// fraction of the cost of an atomic addition.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What is counted on one direction of a track, where it is sent and where it is received.
+#[derive(Debug, Default)]
+pub(crate) struct LaneCounts {
+    pub(crate) doorbells: Count,
+    pub(crate) send_arms: Count,
+    pub(crate) sends: Count,
+    pub(crate) dma_copies: Count,
+    pub(crate) dma_bytes: Count,
+    pub(crate) rnr_stalls: Count,
+    pub(crate) recv_arms: Count,
+    pub(crate) receives: Count,
+    pub(crate) reposts: Count,
+}
+
+impl LaneCounts {
+    /// What belongs to the end that sends on `out` and receives on `inward`.
+    pub(crate) fn of_end(out: &LaneCounts, inward: &LaneCounts) -> MockCounters {
+        MockCounters {
+            doorbells: out.doorbells.read(),
+            arms: out.send_arms.read() + inward.recv_arms.read(),
+            sends: out.sends.read(),
+            receives: inward.receives.read(),
+            reposts: inward.reposts.read(),
+            dma_copies: out.dma_copies.read(),
+            dma_bytes: out.dma_bytes.read(),
+            cpu_copies: 0,
+            rnr_stalls: out.rnr_stalls.read(),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Nets and fabrics: who shares an address space, and who makes tracks in it.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use trespass_core::{Fabric, Limits};
+
+use crate::addr::MockAddr;
+use crate::clock::{MockDriver, MockTimer};
+use crate::config::MockConfig;
+use crate::conn::End;
+use crate::connect::{MockConnecting, Request};
+use crate::counters::MockCounters;
+use crate::error::MockError;
+use crate::listen::{ListenerShared, MockListener};
+use crate::registry::Registry;
+use crate::sync::lock;
+use crate::track::MockTrack;
+
+/// An address space in this process, with a clock: fabrics made from one net reach each other, and nobody else.
+///
+/// Cheap to clone: a handle.
+///
+/// ```
+/// use trespass_mock::{MockConfig, MockNet};
+///
+/// let net = MockNet::new();
+/// let server = net.fabric(MockConfig::default()).unwrap();
+/// let client = net.fabric(MockConfig::default().with_send_slots(8)).unwrap();
+/// ```
+#[derive(Debug, Clone)]
+pub struct MockNet {
+    shared: Arc<NetShared>,
+}
+
+#[derive(Debug)]
+struct NetShared {
+    timer: MockTimer,
+    listeners: Mutex<HashMap<MockAddr, Arc<ListenerShared>>>,
+    /// What the next connector is called.
+    connectors: AtomicU64,
+}
+
+impl MockNet {
+    /// A net in real time.
+    pub fn new() -> Self {
+        Self::with_timer(MockTimer::real())
+    }
+
+    /// A net in virtual time, which starts at zero, and what moves it. See [`MockDriver`].
+    pub fn virtual_time() -> (Self, MockDriver) {
+        let (timer, driver) = MockTimer::driven();
+        (Self::with_timer(timer), driver)
+    }
+
+    fn with_timer(timer: MockTimer) -> Self {
+        Self { shared: Arc::new(NetShared { timer, listeners: Mutex::default(), connectors: AtomicU64::new(0) }) }
+    }
+
+    /// A fabric in this net: think of it as one process with one device.
+    ///
+    /// # Errors
+    /// Kind `Config` where a setting is out of its range; it names the setting.
+    pub fn fabric(&self, config: MockConfig) -> Result<MockFabric, MockError> {
+        Ok(self.fabric_of(config.checked()?))
+    }
+
+    fn fabric_of(&self, config: MockConfig) -> MockFabric {
+        MockFabric {
+            shared: Arc::new(FabricShared {
+                limits: config.limits(),
+                config,
+                net: Arc::clone(&self.shared),
+                killed: AtomicBool::new(false),
+                ends: Registry::default(),
+                listeners: Registry::default(),
+                requests: Registry::default(),
+                retired: Mutex::default(),
+            }),
+        }
+    }
+}
+
+impl Default for MockNet {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A fabric of a [`MockNet`]: makes listeners and tracks. Cheap to clone: a handle.
+#[derive(Debug, Clone)]
+pub struct MockFabric {
+    shared: Arc<FabricShared>,
+}
+
+impl MockFabric {
+    /// A fabric with the default configuration, alone in a net of its own, in real time. It may connect to itself.
+    pub fn new() -> Self {
+        MockNet::new().fabric_of(MockConfig::default())
+    }
+
+    /// How it is set up.
+    pub fn config(&self) -> &MockConfig {
+        &self.shared.config
+    }
+
+    /// What all its tracks together have done so far, those that are gone included. Takes time with each live track.
+    pub fn counters(&self) -> MockCounters {
+        let live = self.shared.ends.live();
+        let mut sum = *lock(&self.shared.retired);
+        for end in &live {
+            sum += end.counters();
+        }
+        sum
+    }
+
+    /// Dies as a process does that is sent SIGKILL: every track, listener and connection request of this fabric is gone at
+    /// once. What had not reached a peer is lost; peers see their tracks closed and their connects refused.
+    ///
+    /// What the "dead" still call fails with [`MockError::Killed`], after what had arrived was received; so does every
+    /// new `listen` and `connect`. There is no way back: make another fabric.
+    pub fn kill(&self) {
+        // Before the lists are read: whoever adds to them afterwards looks at it.
+        self.shared.killed.store(true, Ordering::SeqCst);
+        for listener in self.shared.listeners.live() {
+            listener.close(&MockError::Killed);
+        }
+        for request in self.shared.requests.live() {
+            request.kill(&self.shared);
+        }
+        for end in self.shared.ends.live() {
+            end.kill();
+        }
+    }
+
+    /// Breaks the link of every track that this fabric has now: both ends fail with kind `Disconnected`, after what had
+    /// arrived was received. Listeners, connection requests and later tracks are none the worse.
+    pub fn break_link(&self) {
+        for end in self.shared.ends.live() {
+            end.break_link();
+        }
+    }
+}
+
+impl Default for MockFabric {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Fabric for MockFabric {
+    type Addr = MockAddr;
+    type Error = MockError;
+    type Timer = MockTimer;
+    type Track = MockTrack;
+    type Listener = MockListener;
+    type Connecting = MockConnecting;
+
+    fn listen(&self, addr: &MockAddr) -> Result<MockListener, MockError> {
+        self.shared.listen(addr)
+    }
+
+    fn connect(&self, addr: &MockAddr) -> MockConnecting {
+        self.shared.connect(addr).unwrap_or_else(MockConnecting::failed)
+    }
+
+    fn timer(&self) -> MockTimer {
+        self.shared.timer().clone()
+    }
+}
+
+/// What the handles of a fabric share, and its tracks, listeners and requests hold on to.
+#[derive(Debug)]
+pub(crate) struct FabricShared {
+    config: MockConfig,
+    limits: Limits,
+    net: Arc<NetShared>,
+    killed: AtomicBool,
+    ends: Registry<End>,
+    listeners: Registry<ListenerShared>,
+    /// Those that this fabric made, and those that it has to answer.
+    requests: Registry<Request>,
+    /// The counters of tracks that are gone.
+    retired: Mutex<MockCounters>,
+}
+
+impl FabricShared {
+    pub(crate) fn config(&self) -> &MockConfig {
+        &self.config
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    pub(crate) fn timer(&self) -> &MockTimer {
+        &self.net.timer
+    }
+
+    /// Fails once the fabric was killed.
+    pub(crate) fn alive(&self) -> Result<(), MockError> {
+        match self.killed.load(Ordering::SeqCst) {
+            true => Err(MockError::Killed),
+            false => Ok(()),
+        }
+    }
+
+    fn listen(self: &Arc<Self>, addr: &MockAddr) -> Result<MockListener, MockError> {
+        self.alive()?;
+        let listener = match lock(&self.net.listeners).entry(addr.clone()) {
+            Entry::Occupied(_) => return Err(MockError::AddressInUse { addr: addr.clone() }),
+            Entry::Vacant(place) => {
+                Arc::clone(place.insert(Arc::new(ListenerShared::new(addr.clone(), Arc::clone(self)))))
+            }
+        };
+        self.listeners.add(&listener);
+        let listener = MockListener::new(listener);
+        // Killed meanwhile: the list may have been read before the listener was in it.
+        self.alive()?;
+        Ok(listener)
+    }
+
+    /// The address of `listener` is free again.
+    pub(crate) fn unlisten(&self, listener: &ListenerShared) {
+        let mut listeners = lock(&self.net.listeners);
+        let gone = match listeners.entry(listener.addr().clone()) {
+            Entry::Occupied(place) if std::ptr::eq(Arc::as_ptr(place.get()), listener) => Some(place.remove()),
+            _ => None,
+        };
+        drop(listeners);
+        drop(gone);
+    }
+
+    fn connect(self: &Arc<Self>, addr: &MockAddr) -> Result<MockConnecting, MockError> {
+        self.alive()?;
+        let listener = lock(&self.net.listeners).get(addr).cloned();
+        let listener = listener.ok_or_else(|| MockError::NobodyListens { addr: addr.clone() })?;
+        let name = MockAddr::of_connector(self.net.connectors.fetch_add(1, Ordering::Relaxed));
+        let request = Arc::new(Request::new(name, addr.clone(), Arc::clone(self)));
+        self.requests.add(&request);
+        listener.enqueue(&request)?;
+        let connecting = MockConnecting::waiting(request);
+        self.alive()?;
+        Ok(connecting)
+    }
+
+    /// Takes note of a request that is to be answered by this fabric.
+    pub(crate) fn note(&self, request: &Arc<Request>) {
+        self.requests.add(request);
+    }
+
+    /// Takes note of a new end; one of a fabric that was killed meanwhile dies at once.
+    pub(crate) fn adopt(&self, end: &Arc<End>) {
+        self.ends.add(end);
+        if self.alive().is_err() {
+            end.kill();
+        }
+    }
+
+    /// Keeps what an end that goes has counted.
+    pub(crate) fn retire(&self, counters: MockCounters) {
+        *lock(&self.retired) += counters;
+    }
+}

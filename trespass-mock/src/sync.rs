@@ -1,0 +1,56 @@
+//! Two habits around locks: they survive a panic elsewhere, and no foreign code runs under them.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+/// Locks, also after a panic elsewhere: what these locks guard is valid at every step.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Who waits for one thing: at most one, the latest. Lives under the lock that guards what is waited for, which is why no
+/// wake-up gets lost: to look and to register are one step.
+///
+/// Wakers are foreign code, also when they are dropped (the last one of a task may drop the task, and with it a track). So
+/// each one comes out, to be woken or dropped when the lock is let go.
+#[derive(Debug, Default)]
+pub(crate) struct Waiter(Option<Waker>);
+
+impl Waiter {
+    /// Registers `waker`, and gives out the one that it replaces.
+    #[must_use = "dropped without the lock"]
+    pub(crate) fn register(&mut self, waker: &Waker) -> Option<Waker> {
+        match &self.0 {
+            Some(old) if old.will_wake(waker) => None,
+            _ => self.0.replace(waker.clone()),
+        }
+    }
+
+    /// Whether anybody waits.
+    pub(crate) fn waits(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Takes out who waits.
+    #[must_use = "woken without the lock"]
+    pub(crate) fn take(&mut self) -> Option<Waker> {
+        self.0.take()
+    }
+}
+
+/// Those to wake once the lock is let go.
+#[derive(Debug, Default)]
+#[must_use = "woken without the lock"]
+pub(crate) struct Wakes {
+    pub(crate) sender: Option<Waker>,
+    pub(crate) receiver: Option<Waker>,
+}
+
+impl Wakes {
+    /// Wakes them. No lock may be held.
+    pub(crate) fn fire(self) {
+        for waker in [self.sender, self.receiver].into_iter().flatten() {
+            waker.wake();
+        }
+    }
+}

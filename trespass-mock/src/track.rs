@@ -1,0 +1,377 @@
+//! Tracks: a reliable connected queue pair in process.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use trespass_core::{Endpoint, Limits, RecvSide, Reliable, SendSide, Timer, Track, TryError, Unsent};
+
+use crate::addr::MockAddr;
+use crate::buffer::{MockRecvBuf, MockSendBuf};
+use crate::clock::{MockSleep, MockTimer};
+use crate::conn::End;
+use crate::counters::MockCounters;
+use crate::error::MockError;
+use crate::lane::{Lane, Message};
+
+/// A reliable track: both halves in one.
+///
+/// Costs of a message: one lock for the flush that carries it (shared with all that is flushed with it), one for the
+/// buffer that is dropped, one to look for arrivals when none are at hand; one copy by the "device"; no allocation.
+#[derive(Debug)]
+pub struct MockTrack {
+    // The sender ends the track when it is dropped; the receiver's memory goes then.
+    sender: MockSender,
+    receiver: MockReceiver,
+}
+
+impl MockTrack {
+    pub(crate) fn new(end: &Arc<End>) -> Self {
+        Self { sender: MockSender::new(end), receiver: MockReceiver::new(end) }
+    }
+
+    /// What this end has done so far.
+    pub fn counters(&self) -> MockCounters {
+        self.sender.counters()
+    }
+}
+
+/// The sending half of a [`MockTrack`]. Dropping it ends the track.
+pub struct MockSender {
+    end: Arc<End>,
+    lane: Arc<Lane>,
+    /// Memory for messages to come; there is more in the lane when this runs out.
+    free: Vec<Box<[u8]>>,
+    /// Queued, and not yet given to the device.
+    queue: Vec<Message>,
+    max_message: usize,
+    closing: Closing,
+}
+
+enum Closing {
+    Open,
+    /// Waits for the peer to take what was flushed. The alarm is set when it is waited for.
+    Waiting(MockSleep),
+    Done(Result<(), MockError>),
+}
+
+impl MockSender {
+    fn new(end: &Arc<End>) -> Self {
+        let Limits { send_slots: slots, max_message, .. } = end.limits();
+        Self {
+            end: Arc::clone(end),
+            lane: Arc::clone(end.outward()),
+            free: Vec::with_capacity(slots),
+            queue: Vec::with_capacity(slots),
+            max_message,
+            closing: Closing::Open,
+        }
+    }
+
+    /// What this end has done so far, receiving included.
+    pub fn counters(&self) -> MockCounters {
+        self.end.counters()
+    }
+
+    /// Why nothing can be sent, if nothing can.
+    fn ended(&self) -> Option<MockError> {
+        match self.closing {
+            Closing::Open => self.end.ended(),
+            _ => Some(self.end.ended().unwrap_or(MockError::Closed)),
+        }
+    }
+
+    /// Gives all that is queued to the device.
+    fn post(&mut self, wake_self: bool) -> Result<(), MockError> {
+        if self.queue.is_empty() {
+            return Ok(());
+        }
+        match self.lane.post(&mut self.queue, &mut self.free) {
+            Ok(mut progress) => {
+                if !wake_self {
+                    progress.wakes.sender = None;
+                }
+                let overrun = progress.overrun.is_some();
+                self.end.settle(progress);
+                if overrun { Err(self.end.cause()) } else { Ok(()) }
+            }
+            Err(_) => {
+                self.queue.clear();
+                Err(self.end.cause())
+            }
+        }
+    }
+
+    /// Ends the track, all being placed or the time being up.
+    fn finish(&mut self, result: Result<(), MockError>) -> Poll<Result<(), MockError>> {
+        self.end.close();
+        self.closing = Closing::Done(result.clone());
+        Poll::Ready(result)
+    }
+}
+
+impl SendSide for MockSender {
+    type SendBuf = MockSendBuf;
+
+    fn try_reserve(&mut self, len: usize) -> Result<MockSendBuf, TryError<MockError>> {
+        if let Some(error) = self.ended() {
+            return Err(TryError::Failed(error));
+        }
+        let max = self.max_message;
+        if len > max {
+            return Err(TryError::Failed(MockError::Oversize { len, max }));
+        }
+        if self.free.is_empty() {
+            self.lane.refill(&mut self.free);
+        }
+        let mem = self.free.pop().ok_or(TryError::WouldBlock)?;
+        Ok(MockSendBuf::new(Message { mem, len }, Arc::clone(&self.lane)))
+    }
+
+    fn send(&mut self, buf: MockSendBuf) -> Result<(), Unsent<MockSendBuf, MockError>> {
+        if let Some(error) = self.ended() {
+            return Err(Unsent { buf, error });
+        }
+        if !buf.is_of(&self.lane) {
+            return Err(Unsent { buf, error: MockError::ForeignBuffer });
+        }
+        self.queue.push(buf.into_message());
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), MockError> {
+        match self.ended() {
+            Some(error) => Err(error),
+            None => self.post(true),
+        }
+    }
+
+    fn poll_send_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // A failure is told by the next call; the end of the track makes this ready.
+        let failed = self.post(false).is_err();
+        if failed || !self.free.is_empty() || self.ended().is_some() || self.lane.poll_free(&mut self.free, cx.waker())
+        {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), MockError>> {
+        if let Closing::Done(result) = &self.closing {
+            return Poll::Ready(result.clone());
+        }
+        if let Some(error) = self.end.ended() {
+            self.closing = Closing::Done(Err(error.clone()));
+            return Poll::Ready(Err(error));
+        }
+        let posted = self.post(false);
+        let waiting = match posted.and_then(|()| self.lane.poll_placed(cx.waker()).map_err(|_| self.end.cause())) {
+            Ok(0) => return self.finish(Ok(())),
+            Ok(waiting) => waiting,
+            Err(error) => return self.finish(Err(error)),
+        };
+        let after = self.end.fabric().config().close_timeout;
+        if let Closing::Open = self.closing {
+            self.closing = Closing::Waiting(self.end.fabric().timer().sleep(after));
+        }
+        let Closing::Waiting(alarm) = &mut self.closing else { return Poll::Pending };
+        match Pin::new(alarm).poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) => self.finish(Err(MockError::CloseTimedOut { after, waiting })),
+        }
+    }
+}
+
+impl Drop for MockSender {
+    fn drop(&mut self) {
+        self.end.close();
+    }
+}
+
+impl fmt::Debug for MockSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (local, peer) = (self.end.local(), self.end.peer());
+        f.debug_struct("MockSender").field("local", local).field("peer", peer).finish_non_exhaustive()
+    }
+}
+
+/// The receiving half of a [`MockTrack`]. Dropping it alone leaves the sender be: what arrives then is lost, until the
+/// receives run out and the peer stalls.
+pub struct MockReceiver {
+    end: Arc<End>,
+    lane: Arc<Lane>,
+    /// Arrived, and taken from the lane many at a time.
+    ready: VecDeque<Message>,
+    posted: u64,
+}
+
+impl MockReceiver {
+    fn new(end: &Arc<End>) -> Self {
+        let slots = end.limits().recv_slots;
+        Self {
+            end: Arc::clone(end),
+            lane: Arc::clone(end.inward()),
+            ready: VecDeque::with_capacity(slots),
+            posted: slots as u64,
+        }
+    }
+
+    /// What this end has done so far, sending included.
+    pub fn counters(&self) -> MockCounters {
+        self.end.counters()
+    }
+}
+
+impl RecvSide for MockReceiver {
+    type RecvBuf = MockRecvBuf;
+
+    fn posted(&self) -> u64 {
+        self.posted
+    }
+
+    fn try_recv(&mut self) -> Result<MockRecvBuf, TryError<MockError>> {
+        let mut dead = false;
+        if self.ready.is_empty() || self.lane.repost_due() {
+            let taken = self.lane.take(&mut self.ready);
+            self.posted += taken.reposted as u64;
+            dead = taken.dead;
+            self.end.settle(taken.progress);
+        }
+        match self.ready.pop_front() {
+            Some(message) => {
+                self.lane.counts.receives.add(1);
+                Ok(MockRecvBuf::new(message, Arc::clone(&self.lane)))
+            }
+            None if dead => Err(TryError::Failed(self.end.cause())),
+            None => Err(TryError::WouldBlock),
+        }
+    }
+
+    fn poll_recv_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (found, taken) = self.lane.poll_take(&mut self.ready, cx.waker());
+        self.posted += taken.reposted as u64;
+        self.end.settle(taken.progress);
+        if found { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Drop for MockReceiver {
+    fn drop(&mut self) {
+        self.lane.receiver_gone();
+    }
+}
+
+impl fmt::Debug for MockReceiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (local, peer) = (self.end.local(), self.end.peer());
+        f.debug_struct("MockReceiver").field("local", local).field("peer", peer).finish_non_exhaustive()
+    }
+}
+
+/// What both halves answer from their end.
+macro_rules! endpoint_of_end {
+    ($half:ty) => {
+        impl Endpoint for $half {
+            type Error = MockError;
+            type Addr = MockAddr;
+            type Timer = MockTimer;
+
+            fn limits(&self) -> Limits {
+                self.end.limits()
+            }
+
+            fn local(&self) -> MockAddr {
+                self.end.local().clone()
+            }
+
+            fn peer(&self) -> MockAddr {
+                self.end.peer().clone()
+            }
+
+            fn timer(&self) -> MockTimer {
+                self.end.fabric().timer().clone()
+            }
+        }
+    };
+}
+
+endpoint_of_end!(MockSender);
+endpoint_of_end!(MockReceiver);
+
+impl Endpoint for MockTrack {
+    type Error = MockError;
+    type Addr = MockAddr;
+    type Timer = MockTimer;
+
+    fn limits(&self) -> Limits {
+        self.sender.limits()
+    }
+
+    fn local(&self) -> MockAddr {
+        self.sender.local()
+    }
+
+    fn peer(&self) -> MockAddr {
+        self.sender.peer()
+    }
+
+    fn timer(&self) -> MockTimer {
+        self.sender.timer()
+    }
+}
+
+impl SendSide for MockTrack {
+    type SendBuf = MockSendBuf;
+
+    fn try_reserve(&mut self, len: usize) -> Result<MockSendBuf, TryError<MockError>> {
+        self.sender.try_reserve(len)
+    }
+
+    fn send(&mut self, buf: MockSendBuf) -> Result<(), Unsent<MockSendBuf, MockError>> {
+        self.sender.send(buf)
+    }
+
+    fn flush(&mut self) -> Result<(), MockError> {
+        self.sender.flush()
+    }
+
+    fn poll_send_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.sender.poll_send_ready(cx)
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), MockError>> {
+        self.sender.poll_close(cx)
+    }
+}
+
+impl RecvSide for MockTrack {
+    type RecvBuf = MockRecvBuf;
+
+    fn posted(&self) -> u64 {
+        self.receiver.posted()
+    }
+
+    fn try_recv(&mut self) -> Result<MockRecvBuf, TryError<MockError>> {
+        self.receiver.try_recv()
+    }
+
+    fn poll_recv_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // A failure ends the track, which the receiver is about to see.
+        let _ = self.sender.post(true);
+        self.receiver.poll_recv_ready(cx)
+    }
+}
+
+impl Track for MockTrack {
+    type Delivery = Reliable;
+    type Sender = MockSender;
+    type Receiver = MockReceiver;
+
+    fn split(self) -> (MockSender, MockReceiver) {
+        (self.sender, self.receiver)
+    }
+}
