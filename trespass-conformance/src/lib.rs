@@ -1,1 +1,37 @@
-//! To be written.
+//! The test kit by which a fabric proves that it keeps the contract (`docs/CONTRACT.md`).
+//!
+//! Write a [`Harness`] for the fabric and put every property into an integration test of your own:
+//!
+//! ```ignore
+//! struct MyHarness;
+//! impl trespass_conformance::Harness for MyHarness { /* … */ }
+//!
+//! trespass_conformance::conformance_tests!(MyHarness);
+//! ```
+//!
+//! That makes one `#[test]` per property, in a module per group. A program that has to run everything itself (because
+//! it runs inside one boot of a machine, say) calls [`run_all`].
+//!
+//! Every wait in this kit has a deadline ([`Harness::patience`]), and a property that hangs in a call of the fabric ends
+//! the process: nothing here waits without end.
+//!
+//! # How a property is found wanting
+//! A property panics, and the message says what was expected and which clauses it checks. A wait that runs out of time says
+//! whether the thing never came, or had come and nobody was woken.
+#![forbid(unsafe_code)]
+
+pub mod buffers;
+pub mod connections;
+pub mod ends;
+pub mod flow;
+mod harness;
+mod registry;
+mod run;
+mod traffic;
+mod wait;
+pub mod waking;
+
+pub use harness::{Deadlines, Fabrics, Harness, time_scale};
+pub use registry::properties;
+pub use run::{Property, Summary, run_all};
+pub use wait::block_on;

@@ -1,0 +1,304 @@
+//! Connections: who gets one, who does not, and what a handshake leaves behind.
+
+use std::collections::HashSet;
+use std::thread;
+
+use trespass_core::{
+    Endpoint, ErrorKind, Fabric, Incoming, Listener, ListenerExt, RecvSideExt, SendSide, SendSideExt, Timer,
+    TransportError,
+};
+
+use crate::ends::assert_in_time;
+use crate::harness::Harness;
+use crate::traffic::{
+    Pair, close, exchange, expect_kind, join, listen, one_way, pair, put_flushed, receive_end, stamp, take, try_put,
+};
+use crate::wait::{Waits, both, poll_and_drop, poll_once};
+
+/// A connection to an address where nobody listens fails in time, whether nobody ever did or nobody does any more.
+pub fn nobody_there_fails_in_time<H: Harness>(h: &H) {
+    let fabrics = h.fabrics();
+    connect_fails(h, &fabrics.client, &h.vacant_addr(), &[ErrorKind::Refused, ErrorKind::Unreachable]);
+    let addr = listen(h, &fabrics.server).local();
+    connect_fails(h, &fabrics.client, &addr, &[ErrorKind::Refused, ErrorKind::Unreachable]);
+}
+
+/// Connects to `addr`, which must fail within the handshake deadline, and checks why.
+fn connect_fails<H: Harness>(h: &H, fabric: &H::Fabric, addr: &<H::Fabric as Fabric>::Addr, allowed: &[ErrorKind]) {
+    let timer = fabric.timer();
+    let start = timer.now();
+    let connected = h.wait(format_args!("the failure of a connect to {addr}"), fabric.connect(addr));
+    let took = timer.now() - start;
+    let Err(error) = connected else { panic!("connected to {addr}, where that cannot be") };
+    expect_kind(&format!("a connect to {addr}"), &error, allowed);
+    assert_in_time("a connect that fails", took, h.deadlines().handshake);
+}
+
+/// A request that is refused, or dropped, is refused for the peer, at once; the listener goes on.
+pub fn a_refused_request_is_refused<H: Harness>(h: &H) {
+    let fabrics = h.fabrics();
+    let mut listener = listen(h, &fabrics.server);
+    for refuse in [true, false, true] {
+        let connecting = fabrics.client.connect(&listener.local());
+        let answer = async {
+            let incoming = listener.incoming().await.expect("a request");
+            match refuse {
+                true => incoming.refuse(),
+                false => drop(incoming),
+            }
+        };
+        let (connected, ()) = h.wait("a refusal", both(connecting, answer));
+        let error = connected.err().expect("a refusal");
+        expect_kind("a connect that is refused", &error, &[ErrorKind::Refused]);
+        let (mut client, mut server) = join(h, &fabrics.client, &mut listener);
+        exchange(h, &mut client, &mut server, 1);
+    }
+}
+
+/// A connect that nobody answers ends with `TimedOut` at the handshake deadline: whether the request was never taken, or
+/// taken and kept. Meanwhile others connect.
+pub fn an_unanswered_connect_times_out<H: Harness>(h: &H) {
+    let fabrics = h.fabrics();
+    let silent = listen(h, &fabrics.server);
+    connect_fails(h, &fabrics.client, &silent.local(), &[ErrorKind::TimedOut]);
+    drop(silent);
+
+    let mut listener = listen(h, &fabrics.server);
+    let timer = fabrics.client.timer();
+    let start = timer.now();
+    let connecting = fabrics.client.connect(&listener.local());
+    let kept = h.wait("a request", listener.incoming()).expect("a request");
+    let (mut client, mut server) = join(h, &fabrics.client, &mut listener);
+    exchange(h, &mut client, &mut server, 1);
+    let error = h.wait("the failure of a connect that nobody answers", connecting).err().expect("a failure");
+    expect_kind("a connect that nobody answers", &error, &[ErrorKind::TimedOut]);
+    assert_in_time("a connect that nobody answers", timer.now() - start, h.deadlines().handshake);
+    // Too late: this yields no track, or one that has ended.
+    if let Ok(mut late) = h.wait("an accept that comes too late", kept.accept()) {
+        receive_end(h, &mut late);
+    }
+    exchange(h, &mut client, &mut server, 3);
+}
+
+/// A handshake that is dropped after any number of polls, on either side, leaves nothing behind: the next works.
+pub fn a_dropped_handshake_leaves_nothing<H: Harness>(h: &H) {
+    let fabrics = h.fabrics();
+    let mut listener = listen(h, &fabrics.server);
+    let (mut client, mut server) = join(h, &fabrics.client, &mut listener);
+    for round in 0..h.many(12) {
+        let polls = round % 4;
+        // By the client, before or while the server answers.
+        drop(poll_and_drop(fabrics.client.connect(&listener.local()), polls));
+        fresh_connection(h, &fabrics.client, &mut listener);
+        // By the server, with the request in hand, and with the accept begun.
+        let connecting = fabrics.client.connect(&listener.local());
+        let incoming = h.wait("a request", listener.incoming()).expect("a request");
+        match round % 2 {
+            0 => drop(incoming),
+            _ => drop(poll_and_drop(incoming.accept(), polls)),
+        }
+        // It fails, or yields a track that ends: never one that hangs.
+        if let Ok(mut orphan) = h.wait("the end of a connect that the server gave up", connecting) {
+            receive_end(h, &mut orphan);
+        }
+        fresh_connection(h, &fabrics.client, &mut listener);
+        exchange(h, &mut client, &mut server, 1);
+    }
+}
+
+/// Connects, and serves whatever requests come until the one that works has come: those of connects that were dropped
+/// may still be in the queue.
+fn fresh_connection<H: Harness>(h: &H, client: &H::Fabric, listener: &mut <H::Fabric as Fabric>::Listener) {
+    let addr = listener.local();
+    let hello = 77;
+    h.wait("a connection after dropped ones", async {
+        let connected = async {
+            let mut track = client.connect(&addr).await.unwrap_or_else(|error| panic!("cannot connect: {error}"));
+            put_flushed(&mut track, hello, 8).await;
+            take(&mut track, hello, 8).await;
+        };
+        let served = async {
+            loop {
+                let incoming =
+                    listener.incoming().await.unwrap_or_else(|error| panic!("a listener has ended: {error}"));
+                let Ok(mut track) = incoming.accept().await else { continue };
+                // A track whose peer is gone ends without a word.
+                let Ok(buf) = track.recv().await else { continue };
+                crate::traffic::check(&buf, hello, 8);
+                put_flushed(&mut track, hello, 8).await;
+                // The answer is on its way before the track goes.
+                drop(track.close().await);
+                return;
+            }
+        };
+        both(connected, served).await
+    });
+}
+
+/// Connections made at once do not cross, and addresses say who is who.
+pub fn connections_at_once_do_not_cross<H: Harness>(h: &H) {
+    let fabrics = h.fabrics();
+    let mut listener = listen(h, &fabrics.server);
+    let addr = listener.local();
+    let count = h.many(8).max(3) as u64;
+    thread::scope(|scope| {
+        for id in 0..count {
+            let (client, addr) = (fabrics.client.clone(), addr.clone());
+            scope.spawn(move || {
+                let track = h.wait("one of many connections", client.connect(&addr));
+                let mut track = track.unwrap_or_else(|error| panic!("client {id} cannot connect: {error}"));
+                let name = track.local().to_string();
+                let mut buf = h.wait("a slot", track.reserve(8 + name.len())).expect("a slot");
+                buf[..8].copy_from_slice(&id.to_le_bytes());
+                buf[8..].copy_from_slice(name.as_bytes());
+                track.send(buf).expect("a send");
+                track.flush().expect("a flush");
+                // The answer is meant for this one.
+                drop(h.wait("the answer to one of many", take(&mut track, id, 100)));
+                receive_end(h, &mut track);
+            });
+        }
+        let mut tracks = Vec::new();
+        for _ in 0..count {
+            let incoming = h.wait("a request", listener.incoming()).expect("a request");
+            let asked = incoming.peer();
+            let track = h.wait("an accept", incoming.accept()).unwrap_or_else(|error| panic!("cannot accept: {error}"));
+            assert_eq!(track.peer(), asked, "a track and its request name different peers");
+            tracks.push(track);
+        }
+        let mut seen = HashSet::new();
+        for track in &mut tracks {
+            let hello = h.wait("the name of a client", track.recv()).expect("a message");
+            let (id, name) = hello.split_at(8);
+            let id = u64::from_le_bytes(id.try_into().expect("eight bytes"));
+            assert!(seen.insert(id), "two tracks lead to client {id}");
+            assert_eq!(
+                name,
+                track.peer().to_string().as_bytes(),
+                "client {id} has another address than its track says"
+            );
+            h.wait("a slot for the answer", put_flushed(track, id, 100));
+        }
+        tracks.iter_mut().for_each(|track| close(h, track));
+    });
+}
+
+/// A listener that is closed, or dropped, refuses those who come and those who wait; tracks that it gave live on.
+pub fn a_closed_listener_refuses<H: Harness>(h: &H) {
+    for by_drop in [false, true] {
+        let Pair { mut client, mut server, mut listener, fabrics } = pair(h);
+        let addr = listener.local();
+        let waits = fabrics.client.connect(&addr);
+        // It waits in the queue: the listener is ready, and nobody takes it.
+        let mut late = fabrics.client.connect(&addr);
+        let taken = h.wait("a request", listener.incoming()).expect("a request");
+        let mut listener = Some(listener);
+        match by_drop {
+            true => listener = None,
+            false => listener.as_mut().into_iter().for_each(Listener::close),
+        }
+        // The one that was taken may still be answered.
+        drop(taken);
+        for connecting in [waits, std::mem::replace(&mut late, fabrics.client.connect(&addr)), late] {
+            let error = h.wait("the refusal of a closed listener", connecting).err().expect("a refusal");
+            expect_kind("a connect to a closed listener", &error, &[ErrorKind::Refused, ErrorKind::Unreachable]);
+        }
+        if let Some(listener) = &mut listener {
+            for _ in 0..3 {
+                let Some(Err(error)) = poll_once(|cx| listener.poll_incoming(cx)) else {
+                    panic!("a closed listener does not say that it is closed")
+                };
+                expect_kind("poll_incoming of a closed listener", &error, &[ErrorKind::Closed]);
+                listener.close();
+            }
+        }
+        exchange(h, &mut client, &mut server, 1);
+    }
+}
+
+/// An address is free again when its listener is gone; twice at once is `Busy`.
+pub fn an_address_is_listened_at_once<H: Harness>(h: &H) {
+    let fabrics = h.fabrics();
+    let first = listen(h, &fabrics.server);
+    let addr = first.local();
+    let mut listener = first;
+    for round in 0..4 {
+        let error = fabrics.server.listen(&addr).err();
+        let error = error.unwrap_or_else(|| panic!("two listeners at {addr}"));
+        expect_kind("a second listener at one address", &error, &[ErrorKind::Busy]);
+        let (mut client, mut server) = join(h, &fabrics.client, &mut listener);
+        exchange(h, &mut client, &mut server, 1);
+        // Closed or dropped; the track that it gave lives on beside the next one.
+        if round % 2 == 0 {
+            listener.close();
+        }
+        drop(listener);
+        listener = fabrics.server.listen(&addr).unwrap_or_else(|error| panic!("cannot listen again: {error}"));
+        assert_eq!(listener.local(), addr, "where a listener says that it listens");
+        exchange(h, &mut client, &mut server, 3);
+    }
+}
+
+/// What is sent right after connecting waits for its receiver, however late that polls: the handshake too goes on
+/// without being polled.
+pub fn an_early_message_waits<H: Harness>(h: &H) {
+    let fabrics = h.fabrics();
+    let mut listener = listen(h, &fabrics.server);
+    for round in 0..3 {
+        let connecting = fabrics.client.connect(&listener.local());
+        let incoming = h.wait("a request", listener.incoming()).expect("a request");
+        let accepting = incoming.accept();
+        // Nobody polls the accept from here on until the client has sent all that there is room for.
+        let mut client = h.wait("a connect whose accept nobody polls", connecting).expect("a connect");
+        let mut sent = 0;
+        while sent < client.limits().recv_slots as u64 && try_put(&mut client, sent, 40) {
+            client.flush().expect("a flush");
+            sent += 1;
+        }
+        assert!(sent > 0, "no slot on a new track");
+        let closed = round == 2;
+        if closed {
+            close(h, &mut client);
+        }
+        let mut server = h.wait("an accept", accepting).unwrap_or_else(|error| panic!("cannot accept: {error}"));
+        for id in 0..sent {
+            drop(h.wait("an early message", take(&mut server, id, 40)));
+        }
+        if closed {
+            receive_end(h, &mut server);
+        } else {
+            exchange(h, &mut client, &mut server, 100);
+        }
+    }
+}
+
+/// The other way round: the acceptor speaks first, before the connector has polled its connect to the end.
+pub fn an_early_answer_waits<H: Harness>(h: &H) {
+    let fabrics = h.fabrics();
+    let mut listener = listen(h, &fabrics.server);
+    let connecting = fabrics.client.connect(&listener.local());
+    let incoming = h.wait("a request", listener.incoming()).expect("a request");
+    // A connect whose future nobody polls goes on.
+    let mut server = h.wait("an accept whose connect nobody polls", incoming.accept()).expect("an accept");
+    let mut buf = h.wait("a slot", server.reserve(40)).expect("a slot");
+    stamp(&mut buf, 1);
+    server.send(buf).expect("a send");
+    server.flush().expect("a flush");
+    let mut client = h.wait("a connect", connecting).expect("a connect");
+    drop(h.wait("an early answer", take(&mut client, 1, 40)));
+    exchange(h, &mut client, &mut server, 2);
+}
+
+/// Tracks live on when the last handle to their fabric, and their listener, are gone.
+pub fn tracks_outlive_their_fabric<H: Harness>(h: &H) {
+    let Pair { mut client, mut server, listener, fabrics } = pair(h);
+    drop(listener);
+    drop(fabrics);
+    for id in 0..h.many(50) as u64 {
+        one_way(h, &mut client, &mut server, id);
+        one_way(h, &mut server, &mut client, id);
+    }
+    close(h, &mut client);
+    let error = receive_end(h, &mut server);
+    assert_eq!(error.kind(), ErrorKind::Closed, "the end of a track whose fabric is gone: {error}");
+}

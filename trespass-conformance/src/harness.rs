@@ -1,0 +1,122 @@
+//! What the one who tests a fabric tells the kit about it.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use trespass_core::{ErrorKind, Fabric, InOrder, Lossless, ThreadFabric, Track};
+
+/// Two fabrics that reach each other. They may be two handles of the same one.
+#[derive(Debug, Clone)]
+pub struct Fabrics<F> {
+    /// Listens.
+    pub server: F,
+    /// Connects.
+    pub client: F,
+}
+
+impl<F: Clone> Fabrics<F> {
+    /// One fabric that plays both parts.
+    pub fn same(fabric: F) -> Self {
+        Self { server: fabric.clone(), client: fabric }
+    }
+}
+
+/// The times within which a fabric says that things end, from its configuration. Short ones make a short test.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// A handshake ends within this, one way or another.
+    pub handshake: Duration,
+    /// A close ends within this, one way or another.
+    pub close: Duration,
+}
+
+/// A fabric under test.
+///
+/// # For implementers
+/// - Four methods are owed; the others state optional abilities. A property that needs an ability that is not there is
+///   skipped, loudly.
+/// - [`fabrics`](Harness::fabrics) is called once or more by every property, and gives fresh fabrics where that is
+///   possible at a fair price: only then do the properties about buffers and tracks that outlive their fabric show
+///   something.
+/// - Use few slots (4 to 16) and small messages (some KiB): the properties fill what there is.
+pub trait Harness: Sync {
+    /// The fabric. Its tracks are reliable; a group for datagrams has a harness of its own when there is one.
+    type Fabric: ThreadFabric<Track: Track<Delivery: Lossless + InOrder>>;
+
+    /// Two fabrics that reach each other.
+    fn fabrics(&self) -> Fabrics<Self::Fabric>;
+
+    /// Where the server may listen: another address at each call, or one that makes the fabric choose (a port of zero).
+    /// The kit connects to what the listener's `local()` says then.
+    fn listen_addr(&self) -> <Self::Fabric as Fabric>::Addr;
+
+    /// A well-formed address that the client can try and where nobody listens.
+    fn vacant_addr(&self) -> <Self::Fabric as Fabric>::Addr;
+
+    /// What the fabric states about time.
+    fn deadlines(&self) -> Deadlines;
+
+    /// How long anything may take that ought to happen soon. Past it a property fails. By default 30 seconds, times
+    /// `TRESPASS_TIME_SCALE`.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(30).mul_f64(time_scale())
+    }
+
+    /// Scales the number of messages and rounds of the longer properties: 1 for a fabric in process, less for an emulated
+    /// machine.
+    fn scale(&self) -> f64 {
+        1.0
+    }
+
+    /// How many doorbells `track` has rung since its start.
+    fn doorbells(&self, track: &<Self::Fabric as Fabric>::Track) -> Option<u64> {
+        let _ = track;
+        None
+    }
+
+    /// How often `track` has armed its device for a notification since its start.
+    fn arms(&self, track: &<Self::Fabric as Fabric>::Track) -> Option<u64> {
+        let _ = track;
+        None
+    }
+
+    /// Cuts the link of `track`, as a pulled cable would, and says of which kind the error must be then.
+    fn cut(&self, track: &<Self::Fabric as Fabric>::Track) -> Option<ErrorKind> {
+        let _ = track;
+        None
+    }
+
+    /// Why nothing can be tested here, if so: no device, say. Every property is skipped then, loudly. A harness that must
+    /// not be skipped panics here instead.
+    fn unavailable(&self) -> Option<String> {
+        None
+    }
+}
+
+/// `TRESPASS_TIME_SCALE`, by which an emulated machine is given more time; 1 where it is not set.
+///
+/// # Panics
+/// When it is not a positive number.
+pub fn time_scale() -> f64 {
+    match std::env::var("TRESPASS_TIME_SCALE") {
+        Err(_) => 1.0,
+        Ok(text) => match text.parse::<f64>() {
+            Ok(scale) if scale.is_finite() && scale > 0.0 => scale,
+            _ => panic!("TRESPASS_TIME_SCALE is {text:?}, which is not a positive number"),
+        },
+    }
+}
+
+thread_local! {
+    static SKIPPED: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Notes that the property that runs on this thread shows nothing, or not everything, here.
+pub(crate) fn skip(why: impl Into<String>) {
+    SKIPPED.with(|skipped| _ = skipped.borrow_mut().get_or_insert(why.into()));
+}
+
+/// Why the property that just ran on this thread was skipped, if it was.
+pub(crate) fn take_skipped() -> Option<String> {
+    SKIPPED.with(|skipped| skipped.borrow_mut().take())
+}

@@ -1,0 +1,141 @@
+//! Every property, by group, with the clauses that it checks. This is the one list of them.
+
+use crate::{Harness, Property};
+
+/// Calls a macro with the list of all properties.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __with_properties {
+    ([$($callback:tt)*] $($argument:tt)*) => {
+        $($callback)*! {
+            $($argument)*
+            buffers {
+                every_length_arrives_whole ["B1", "F2"]
+                reserve_gives_what_was_asked_for ["B2"]
+                reserved_buffers_can_be_sent ["B3"]
+                truncate_shortens_the_message ["B4"]
+                dropped_send_buffers_free_their_slots ["B5"]
+                dropped_send_buffer_wakes_the_sender ["B5", "W1"]
+                dropped_receive_buffers_are_posted_again ["B6", "F6"]
+                dropped_receive_buffers_wake_the_receiver ["B6", "W1"]
+                buffers_outlive_everything ["B7"]
+                foreign_buffers_come_back ["B8"]
+                held_receive_buffers_stay_unchanged ["B9"]
+                sent_memory_is_not_reused_early ["B1", "B3"]
+                reserved_buffers_hold_nothing_of_a_peer ["B10"]
+            }
+            flow {
+                messages_arrive_once_in_order ["F1", "F2", "F3"]
+                flushed_messages_arrive_before_a_close ["F1", "E1"]
+                a_close_waits_for_a_slow_receiver ["F1", "E3"]
+                a_full_send_queue_would_block ["F4"]
+                a_receiver_that_holds_all_stalls_the_sender ["F5", "F4"]
+                posted_counts_receives ["F6"]
+                one_flush_is_one_doorbell ["F7"]
+                directions_are_independent ["F8", "F5"]
+                only_what_was_sent_arrives ["F2"]
+            }
+            waking {
+                a_message_wakes_the_latest_waker ["W1"]
+                a_slot_wakes_the_latest_waker ["W1", "B5"]
+                a_poll_looks_again ["W1"]
+                ping_pong_loses_no_wake_up ["W1"]
+                a_new_waker_at_every_poll_will_do ["W3", "W1"]
+                a_waker_that_does_nothing_is_legal ["W3"]
+                dropped_futures_lose_nothing ["W4"]
+                a_dropped_close_goes_on ["W4", "E3"]
+                waiting_flushes_first ["W2"]
+                try_calls_arm_nothing ["W5"]
+                each_side_has_its_own_waker ["W1", "W6"]
+                halves_work_on_two_threads ["W6"]
+                buffers_dropped_at_any_moment_stall_nothing ["W1", "B5", "B6"]
+                a_stalled_sender_is_woken ["W1", "F5"]
+                a_request_wakes_the_latest_waker ["W3", "W4"]
+            }
+            ends {
+                everything_arrived_comes_before_the_end ["E1", "F1"]
+                a_close_and_a_death_look_alike ["E2", "E4"]
+                a_cut_link_has_its_own_kind ["E2", "E6"]
+                a_close_is_idempotent ["E3"]
+                both_ends_may_close_at_once ["E3", "E5"]
+                a_closed_track_can_still_be_read ["E1", "E3"]
+                a_close_has_a_deadline ["E3"]
+                a_close_tells_what_was_lost ["E3", "F1"]
+                a_track_dropped_under_load_ends ["E4", "E1"]
+                a_sender_outlives_its_receiver ["E4", "W6"]
+                the_end_wakes_everybody ["E5"]
+                the_end_wakes_a_stalled_sender ["E5"]
+                a_close_wakes_the_own_receiver ["E5", "W6"]
+                the_first_cause_sticks ["E6"]
+                the_end_of_one_disturbs_no_other ["E7"]
+            }
+            connections {
+                nobody_there_fails_in_time ["C1"]
+                a_refused_request_is_refused ["C2"]
+                an_unanswered_connect_times_out ["C3", "C4"]
+                a_dropped_handshake_leaves_nothing ["C4"]
+                connections_at_once_do_not_cross ["C5"]
+                a_closed_listener_refuses ["C6"]
+                an_address_is_listened_at_once ["C7"]
+                an_early_message_waits ["C8"]
+                an_early_answer_waits ["C8"]
+                tracks_outlive_their_fabric ["C9"]
+            }
+        }
+    };
+}
+
+/// Makes one `#[test]` of every property, in a module per group. The argument is an expression that makes a
+/// [`Harness`](crate::Harness); it is evaluated in each test.
+///
+/// ```ignore
+/// trespass_conformance::conformance_tests!(MyHarness::new());
+/// ```
+#[macro_export]
+macro_rules! conformance_tests {
+    ($harness:expr) => {
+        $crate::__with_properties!([$crate::__tests]($harness));
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __tests {
+    (($harness:expr) $($group:ident { $($name:ident [$($clause:literal),*])* })*) => {
+        $(mod $group {
+            #[allow(unused_imports)]
+            use super::*;
+            $(
+                #[test]
+                fn $name() {
+                    let harness = $harness;
+                    $crate::Property {
+                        group: stringify!($group),
+                        name: stringify!($name),
+                        clauses: &[$($clause),*],
+                        run: $crate::$group::$name,
+                    }
+                    .check(&harness);
+                }
+            )*
+        })*
+    };
+}
+
+macro_rules! table {
+    ($($group:ident { $($name:ident [$($clause:literal),*])* })*) => {
+        vec![$($(
+            Property {
+                group: stringify!($group),
+                name: stringify!($name),
+                clauses: &[$($clause),*],
+                run: crate::$group::$name,
+            }
+        ),*),*]
+    };
+}
+
+/// All properties.
+pub fn properties<H: Harness>() -> Vec<Property<H>> {
+    __with_properties!([table])
+}
