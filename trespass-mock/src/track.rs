@@ -37,6 +37,12 @@ impl MockTrack {
     pub fn counters(&self) -> MockCounters {
         self.sender.counters()
     }
+
+    /// Breaks the link under this track alone, as [`MockFabric::break_link`](crate::MockFabric::break_link) does under all
+    /// of a fabric's: both ends fail with kind `Disconnected`, after what had arrived was received.
+    pub fn break_link(&self) {
+        self.sender.end.break_link();
+    }
 }
 
 /// The sending half of a [`MockTrack`]. Dropping it ends the track.
