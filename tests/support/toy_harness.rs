@@ -3,7 +3,8 @@
 use trespass_conformance::{Deadlines, Fabrics, Harness};
 use trespass_core::ErrorKind;
 
-use crate::toy::{Toy, ToyAddr, ToyConfig, ToyTrack};
+use crate::toy::track::ToyTrack;
+use crate::toy::{Toy, ToyAddr, ToyConfig};
 
 #[derive(Debug, Default)]
 pub(crate) struct ToyHarness {
@@ -30,14 +31,14 @@ impl Harness for ToyHarness {
     }
 
     fn doorbells(&self, track: &ToyTrack) -> Option<u64> {
-        Some(track.doorbells())
+        Some(track.sender().doorbells())
     }
 
     fn arms(&self, track: &ToyTrack) -> Option<u64> {
-        Some(track.arms())
+        Some(track.sender().arms())
     }
 
     fn cut(&self, track: &ToyTrack) -> Option<ErrorKind> {
-        Some(track.cut())
+        Some(track.sender().cut())
     }
 }

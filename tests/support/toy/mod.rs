@@ -4,7 +4,7 @@
 //! This file is the fabric and its connections; tracks and buffers are next door.
 #![allow(unreachable_pub, reason = "written as a crate of its own would be")]
 
-mod track;
+pub mod track;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -19,7 +19,7 @@ use trespass_core::{
     ErrorKind, Fabric, Incoming, Limits, Listener, SystemSleep, SystemTimer, Timer, TransportError, WakerSlot,
 };
 
-pub use track::ToyTrack;
+use track::ToyTrack;
 
 /// How a toy fabric is set up.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +47,7 @@ impl Default for ToyConfig {
 
 /// What goes wrong here: the kind says it all.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ToyError(ErrorKind);
+pub struct ToyError(pub ErrorKind);
 
 impl fmt::Display for ToyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -108,22 +108,29 @@ impl ToyTrack {
         (track(0), track(1))
     }
 
+    /// Its sending half, which has the counts.
+    pub fn sender(&self) -> &ToySender {
+        &self.sender
+    }
+}
+
+impl ToySender {
     /// How many doorbells it has rung.
     pub fn doorbells(&self) -> u64 {
-        lock(&self.sender.end.link.device)[self.sender.end.side].doorbells
+        self.end.locked()[self.end.side].doorbells
     }
 
-    /// How often it has armed a notification.
+    /// How often its track has armed a notification.
     pub fn arms(&self) -> u64 {
-        lock(&self.sender.end.link.device)[self.sender.end.side].arms
+        self.end.locked()[self.end.side].arms
     }
 
-    /// Pulls the cable.
+    /// Pulls the cable. What both ends say then.
     pub fn cut(&self) -> ErrorKind {
-        let link = &self.sender.end.link;
-        lock(&link.device).iter_mut().for_each(|device| device.end(ErrorKind::Disconnected));
-        link.wake_all();
-        ErrorKind::Disconnected
+        let why = ErrorKind::Disconnected;
+        self.end.locked().iter_mut().for_each(|device| device.end(why));
+        self.end.link.wake_all();
+        why
     }
 }
 
