@@ -1,1 +1,32 @@
-//! To be written.
+//! Real RDMA for trespass: reliable connected queue pairs through libibverbs and librdmacm.
+//!
+//! Devices, protection domains, memory registration and completion queues come from [`sideway`]; what it lacks comes
+//! from its own bindings in a few small modules, which `docs/SIDEWAY.md` lists. Linking needs no RDMA library: both are
+//! opened when the process starts, and where they are missing [`VerbsFabric::open`] says so.
+//!
+//! Unsafe code is in this crate only: in the RAII types over the bindings, the pool, and the two queues.
+#![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
+
+mod config;
+mod device;
+mod driver;
+mod error;
+mod fabric;
+mod listener;
+mod pool;
+mod promise;
+mod raw;
+mod sockaddr;
+mod status;
+mod timer;
+mod track;
+
+pub use config::VerbsConfig;
+pub use driver::VerbsDriver;
+pub use error::VerbsError;
+pub use fabric::VerbsFabric;
+pub use listener::{TrackListener, VerbsHandshake, VerbsIncoming};
+pub use timer::{VerbsSleep, VerbsTimer};
+pub use track::{
+    ReliableTrack, VerbsCounters, VerbsReceiver, VerbsRecvBuf, VerbsSendBuf, VerbsSender, leaked_queue_pairs,
+};

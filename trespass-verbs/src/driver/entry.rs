@@ -1,0 +1,179 @@
+//! What the driver keeps for each token.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use trespass_core::WakerSlot;
+
+use crate::error::VerbsError;
+use crate::promise::Promise;
+use crate::raw::cm::CmId;
+use crate::track::conn::Conn;
+use crate::track::{RecvQueue, SendQueue};
+
+/// A connection or a listener, in one of the states of its life.
+pub(crate) enum Entry {
+    Listening(Listening),
+    /// Looking for the way to the peer.
+    Resolving(Resolving),
+    /// Waiting for the peer, with everything built: after a connect or an accept.
+    Waiting(Waiting),
+    /// A request that the user has not answered.
+    Requested(Requested),
+    Established(Established),
+}
+
+pub(crate) struct Listening {
+    pub(crate) shared: Arc<ListenerShared>,
+    /// Destroyed with the entry.
+    pub(crate) _id: CmId,
+}
+
+pub(crate) struct Resolving {
+    pub(crate) id: CmId,
+    pub(crate) peer: SocketAddr,
+    pub(crate) promise: Arc<Promise>,
+    pub(crate) deadline: Duration,
+}
+
+pub(crate) struct Waiting {
+    pub(crate) queues: Queues,
+    pub(crate) peer: SocketAddr,
+    pub(crate) promise: Arc<Promise>,
+    pub(crate) deadline: Duration,
+}
+
+pub(crate) struct Requested {
+    pub(crate) id: CmId,
+    pub(crate) peer: SocketAddr,
+    pub(crate) listener: Arc<ListenerShared>,
+    pub(crate) responder_resources: u8,
+    pub(crate) initiator_depth: u8,
+    pub(crate) deadline: Duration,
+}
+
+/// The two sides of a track to come, receives posted.
+pub(crate) struct Queues {
+    pub(crate) send: SendQueue,
+    pub(crate) recv: RecvQueue,
+}
+
+impl Queues {
+    pub(crate) fn conn(&self) -> &Arc<Conn> {
+        self.send.conn()
+    }
+}
+
+pub(crate) struct Established {
+    pub(crate) conn: Arc<Conn>,
+    /// Events taken and not acknowledged, of the send and the receive completion queue.
+    unacked: [u32; 2],
+}
+
+impl Established {
+    pub(crate) fn new(conn: Arc<Conn>) -> Self {
+        Self { conn, unacked: [0; 2] }
+    }
+
+    /// Counts an event, and acknowledges once there are `batch` of them.
+    pub(crate) fn count_event(&mut self, receive: bool, batch: u32) {
+        let unacked = &mut self.unacked[usize::from(receive)];
+        *unacked += 1;
+        if *unacked >= batch {
+            let cq = if receive { &self.conn.recv_cq } else { &self.conn.send_cq };
+            cq.ack(std::mem::take(unacked));
+        }
+    }
+
+    /// Acknowledges everything: a completion queue with unacknowledged events is never destroyed (ibv_destroy_cq(3)).
+    pub(crate) fn ack_all(&mut self) {
+        self.conn.send_cq.ack(std::mem::take(&mut self.unacked[0]));
+        self.conn.recv_cq.ack(std::mem::take(&mut self.unacked[1]));
+    }
+}
+
+impl Entry {
+    /// Ends it, whatever it is, because the driver ends.
+    pub(crate) fn shut(self) {
+        match self {
+            Self::Listening(listening) => drop(listening.shared.close()),
+            Self::Resolving(resolving) => resolving.promise.resolve(Err(VerbsError::Closed)),
+            Self::Waiting(waiting) => {
+                waiting.queues.conn().end(None);
+                waiting.promise.resolve(Err(VerbsError::Closed));
+            }
+            Self::Requested(requested) => {
+                let _ = requested.id.reject(super::handshake::REFUSED);
+            }
+            Self::Established(mut established) => {
+                established.conn.end(None);
+                // Events that nobody took are taken back by the kernel; those that were taken are acknowledged here.
+                established.ack_all();
+            }
+        }
+    }
+}
+
+/// What a listener and the driver share.
+pub(crate) struct ListenerShared {
+    queue: Mutex<Queue>,
+    pub(crate) waker: WakerSlot,
+    backlog: usize,
+}
+
+struct Queue {
+    requests: VecDeque<Request>,
+    open: bool,
+}
+
+/// A request, as the user is told of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Request {
+    pub(crate) token: u64,
+    pub(crate) peer: SocketAddr,
+}
+
+impl ListenerShared {
+    pub(crate) fn new(backlog: usize) -> Arc<Self> {
+        let queue = Queue { requests: VecDeque::new(), open: true };
+        Arc::new(Self { queue: Mutex::new(queue), waker: WakerSlot::new(), backlog })
+    }
+
+    /// Whether there was room for it. Wake the waker afterwards.
+    pub(crate) fn push(&self, request: Request) -> bool {
+        let mut queue = self.lock();
+        let room = queue.open && queue.requests.len() < self.backlog;
+        if room {
+            queue.requests.push_back(request);
+        }
+        room
+    }
+
+    /// The next request; `None` where there is none; an error once closed.
+    pub(crate) fn pop(&self) -> Result<Option<Request>, VerbsError> {
+        let mut queue = self.lock();
+        if queue.open { Ok(queue.requests.pop_front()) } else { Err(VerbsError::Closed) }
+    }
+
+    /// Forgets a request that has gone away.
+    pub(crate) fn forget(&self, token: u64) {
+        self.lock().requests.retain(|request| request.token != token);
+    }
+
+    /// Takes no more.
+    pub(crate) fn close(&self) -> VecDeque<Request> {
+        let requests = {
+            let mut queue = self.lock();
+            queue.open = false;
+            std::mem::take(&mut queue.requests)
+        };
+        self.waker.wake();
+        requests
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

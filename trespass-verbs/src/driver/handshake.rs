@@ -1,0 +1,490 @@
+//! Connections coming up and going down: what each event and each command does to an entry.
+//!
+//! Every step is taken by the driver alone, with the entry out of the table: a step that fails has everything in its
+//! hands, and dropping that undoes what was built, queue pair first.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdma_mummy_sys::{ibv_qp_attr_mask as mask, ibv_qp_state, rdma_conn_param};
+use trespass_core::Limits;
+
+use super::entry::{Entry, Established, Listening, Queues, Request, Requested, Resolving, Waiting};
+use super::{Command, Control, Handle, ListenerShared, Ticket, VerbsDriver};
+use crate::error::VerbsError;
+use crate::promise::Promise;
+use crate::raw::cm::{CmEvent, CmEventKind, CmId, NewId, blank_param};
+use crate::track::conn::Conn;
+use crate::track::slots::Shared;
+use crate::track::{RecvQueue, ReliableTrack, SendQueue};
+
+/// Why a request was rejected, as the first byte of the private data. Programs that send none mean the same as zero.
+pub(super) const REFUSED: u8 = 0;
+const BUSY: u8 = 1;
+
+/// Retries of a receiver that is not ready: 7 is for ever (InfiniBand specification vol. 1, 9.7.5.2.8).
+const RNR_RETRIES: u8 = 7;
+
+/// How long one try to resolve an address takes at most; there are more until the handshake's deadline. The kernel misses
+/// a neighbour that answers while it is being asked (as over a veth pair), and looks again only when the try is over.
+const RESOLVE_STEP: Duration = Duration::from_millis(50);
+
+impl Control {
+    /// Begins to listen.
+    pub(crate) fn listen(&self, addr: SocketAddr) -> Result<(u64, SocketAddr, Arc<ListenerShared>), VerbsError> {
+        let token = self.state().entries.reserve();
+        let listening = || {
+            let failed = |error| listen_error(addr, &error);
+            let id = CmId::new(&self.channel, token).map_err(failed)?;
+            id.bind(addr).map_err(failed)?;
+            if id.device_name().is_some_and(|name| name != self.device.name) {
+                let why = format!("it is not an address of {}", self.device.name);
+                return Err(VerbsError::Unreachable { peer: addr, why });
+            }
+            id.listen(i32::try_from(self.config.backlog).unwrap_or(i32::MAX)).map_err(failed)?;
+            Ok(id)
+        };
+        // Under the lock, so that the first request finds its listener.
+        let mut state = self.state();
+        match listening() {
+            Ok(id) => {
+                let shared = ListenerShared::new(self.config.backlog);
+                let local = id.local().unwrap_or(addr);
+                state.entries.put(token, Entry::Listening(Listening { shared: Arc::clone(&shared), _id: id }));
+                Ok((token, local, shared))
+            }
+            Err(error) => {
+                state.entries.remove(token);
+                Err(error)
+            }
+        }
+    }
+
+    /// Stops listening: the address is free again when this returns.
+    pub(crate) fn unlisten(&self, token: u64) {
+        let entry = self.state().entries.remove(token);
+        drop(entry);
+    }
+
+    /// Begins to connect.
+    pub(crate) fn connect(&self, peer: SocketAddr, promise: &Arc<Promise>) -> Result<u64, VerbsError> {
+        let mut state = self.state();
+        let token = state.entries.reserve();
+        let begun = CmId::new(&self.channel, token)
+            .map_err(|error| VerbsError::os("make a connection identifier", &error))
+            .and_then(|id| match self.resolve(&id, peer) {
+                Ok(()) => Ok(id),
+                Err(error) => Err(VerbsError::Unreachable { peer, why: error.to_string() }),
+            });
+        match begun {
+            Ok(id) => {
+                let deadline = self.handshake_deadline();
+                let promise = Arc::clone(promise);
+                state.entries.put(token, Entry::Resolving(Resolving { id, peer, promise, deadline }));
+                state.deadlines.insert((deadline, token));
+                Ok(token)
+            }
+            Err(error) => {
+                state.entries.remove(token);
+                Err(error)
+            }
+        }
+    }
+
+    fn resolve(&self, id: &CmId, peer: SocketAddr) -> std::io::Result<()> {
+        let from = self.device.local.filter(|ip| ip.is_ipv4() == peer.is_ipv4()).map(|ip| SocketAddr::new(ip, 0));
+        id.resolve_addr(from, peer, RESOLVE_STEP.min(self.config.handshake_timeout))
+    }
+
+    /// Takes an entry out of the table with its deadline, for good.
+    fn take(&self, token: u64) -> Option<Entry> {
+        let mut state = self.state();
+        let entry = state.entries.remove(token)?;
+        if let Some(deadline) = deadline_of(&entry) {
+            state.deadlines.remove(&(deadline, token));
+        }
+        Some(entry)
+    }
+
+    /// Builds everything that a connection needs, with its receives posted, in state INIT. A request that cannot be
+    /// served is rejected: later may work.
+    fn build(&self, id: CmId, token: u64) -> Result<Queues, VerbsError> {
+        let config = &self.config;
+        let arena = match self.pool.arena() {
+            Ok(arena) => arena,
+            Err(error) => {
+                let _ = id.reject(BUSY);
+                return Err(error);
+            }
+        };
+        let shared = Arc::new(Shared::new(arena, config.slot_size(), config.send_slots, config.recv_slots));
+        let conn = match Conn::new(&self.device, id, token, shared) {
+            Ok(conn) => Arc::new(conn),
+            Err((id, error)) => {
+                let _ = id.reject(BUSY);
+                return Err(error);
+            }
+        };
+        let queues = bring_to(&conn, self, ibv_qp_state::IBV_QPS_INIT).and_then(|()| {
+            let recv = RecvQueue::new(Arc::clone(&conn), config.max_message)?;
+            Ok(Queues { send: SendQueue::new(Arc::clone(&conn), config.max_message), recv })
+        });
+        if queues.is_err() {
+            let _ = conn.id.reject(BUSY);
+        }
+        queues
+    }
+
+    fn param(&self, queues: &Queues) -> rdma_conn_param {
+        let mut param = blank_param();
+        param.qp_num = queues.conn().qp.number();
+        param.responder_resources = self.device.read_atomic;
+        param.initiator_depth = self.device.read_atomic;
+        param.retry_count = self.config.retries;
+        param.rnr_retry_count = RNR_RETRIES;
+        param
+    }
+}
+
+/// Takes the queue pair to `state`, with the connection manager's attributes where we do not know better.
+fn bring_to(conn: &Conn, control: &Control, state: u32) -> Result<(), VerbsError> {
+    let failed = |error| VerbsError::os("bring the queue pair up", &error);
+    let (mut attr, present) = conn.id.qp_attr(state).map_err(failed)?;
+    let has = |bit: mask| present & bit.0 as i32 != 0;
+    if has(mask::IBV_QP_ACCESS_FLAGS) {
+        // The connection manager's default grants READ, WRITE and ATOMIC to the peer.
+        attr.qp_access_flags = 0;
+    }
+    if has(mask::IBV_QP_MIN_RNR_TIMER) {
+        // Its default is 0, which means 655 ms.
+        attr.min_rnr_timer = control.config.min_rnr_timer;
+    }
+    if has(mask::IBV_QP_TIMEOUT) {
+        attr.timeout = control.config.ack_timeout;
+    }
+    if has(mask::IBV_QP_RETRY_CNT) {
+        attr.retry_cnt = control.config.retries;
+    }
+    if has(mask::IBV_QP_RNR_RETRY) {
+        attr.rnr_retry = RNR_RETRIES;
+    }
+    if has(mask::IBV_QP_MAX_QP_RD_ATOMIC) {
+        attr.max_rd_atomic = attr.max_rd_atomic.min(control.device.read_atomic);
+    }
+    if has(mask::IBV_QP_MAX_DEST_RD_ATOMIC) {
+        attr.max_dest_rd_atomic = attr.max_dest_rd_atomic.min(control.device.read_atomic);
+    }
+    conn.qp.modify(&mut attr, present).map_err(failed)
+}
+
+fn bring_up(conn: &Conn, control: &Control) -> Result<(), VerbsError> {
+    bring_to(conn, control, ibv_qp_state::IBV_QPS_RTR)?;
+    bring_to(conn, control, ibv_qp_state::IBV_QPS_RTS)
+}
+
+fn listen_error(addr: SocketAddr, error: &std::io::Error) -> VerbsError {
+    match error.raw_os_error() {
+        Some(libc::EADDRINUSE) => VerbsError::AddrInUse { addr },
+        Some(libc::EADDRNOTAVAIL | libc::ENODEV) => {
+            VerbsError::Unreachable { peer: addr, why: "it is not an address of an RDMA device here".into() }
+        }
+        _ => VerbsError::os("listen", error),
+    }
+}
+
+fn deadline_of(entry: &Entry) -> Option<Duration> {
+    match entry {
+        Entry::Resolving(resolving) => Some(resolving.deadline),
+        Entry::Waiting(waiting) => Some(waiting.deadline),
+        Entry::Requested(requested) => Some(requested.deadline),
+        Entry::Listening(_) | Entry::Established(_) => None,
+    }
+}
+
+impl VerbsDriver {
+    pub(super) fn read_connections(&mut self) {
+        while let Ok(Some(event)) = self.control.channel.next_event() {
+            self.handle(event);
+        }
+    }
+
+    fn handle(&mut self, event: CmEvent) {
+        let CmEvent { token, status, what } = event;
+        match what {
+            CmEventKind::Request { id, responder_resources, initiator_depth } => {
+                self.requested(token, id, responder_resources, initiator_depth);
+            }
+            CmEventKind::AddrResolved => self.addr_resolved(token),
+            CmEventKind::AddrUnresolved => self.addr_unresolved(token, status),
+            CmEventKind::RouteResolved => self.route_resolved(token),
+            CmEventKind::Accepted => self.accepted(token),
+            CmEventKind::Established => self.established(token),
+            CmEventKind::Rejected { reason } => self.fail(token, |peer| match reason {
+                Some(BUSY) => VerbsError::Busy { peer },
+                _ => VerbsError::Refused { peer },
+            }),
+            CmEventKind::Unreachable => {
+                let why = std::io::Error::from_raw_os_error(status.abs()).to_string();
+                self.fail(token, |peer| VerbsError::Unreachable { peer, why });
+            }
+            CmEventKind::Failed => {
+                let why = std::io::Error::from_raw_os_error(status.abs()).to_string();
+                self.fail(token, |_| VerbsError::Device { action: "connect", why });
+            }
+            CmEventKind::Disconnected => self.disconnected(token),
+            CmEventKind::DeviceRemoved => self.end_tracks(|_| true, "the device was removed"),
+            CmEventKind::Other => {}
+        }
+    }
+
+    fn requested(&mut self, listener: u64, id: NewId, responder_resources: u8, initiator_depth: u8) {
+        let mut state = self.control.state();
+        let token = state.entries.reserve();
+        let Some(id) = CmId::adopt(id, &self.control.channel, token) else {
+            state.entries.remove(token);
+            return;
+        };
+        let shared = match state.entries.get_mut(listener) {
+            Some(Entry::Listening(listening)) => Some(Arc::clone(&listening.shared)),
+            _ => None,
+        };
+        let ours = id.device_name().is_some_and(|name| name == self.control.device.name);
+        let (Some(shared), Some(peer), true) = (shared, id.peer(), ours) else {
+            state.entries.remove(token);
+            let _ = id.reject(REFUSED);
+            return;
+        };
+        if !shared.push(Request { token, peer }) {
+            state.entries.remove(token);
+            let _ = id.reject(BUSY);
+            return;
+        }
+        let deadline = self.control.handshake_deadline();
+        let requested =
+            Requested { id, peer, listener: Arc::clone(&shared), responder_resources, initiator_depth, deadline };
+        state.entries.put(token, Entry::Requested(requested));
+        state.deadlines.insert((deadline, token));
+        drop(state);
+        shared.waker.wake();
+    }
+
+    fn addr_resolved(&mut self, token: u64) {
+        let control = Arc::clone(&self.control);
+        let mut state = control.state();
+        let Some(Entry::Resolving(resolving)) = state.entries.get_mut(token) else { return };
+        let name = resolving.id.device_name().unwrap_or_default();
+        if name != control.device.name {
+            drop(state);
+            let ours = &control.device.name;
+            self.fail(token, |peer| VerbsError::Unreachable {
+                peer,
+                why: format!(
+                    "the way there is through {name}, and this fabric is on {ours}; open it with_local or with_device"
+                ),
+            });
+            return;
+        }
+        let resolved = resolving.id.resolve_route(control.config.handshake_timeout);
+        drop(state);
+        if let Err(error) = resolved {
+            self.fail(token, |peer| VerbsError::Unreachable { peer, why: error.to_string() });
+        }
+    }
+
+    /// Tries again where only time was up: the deadline of the handshake ends that.
+    fn addr_unresolved(&mut self, token: u64, status: i32) {
+        let control = Arc::clone(&self.control);
+        let mut state = control.state();
+        let Some(Entry::Resolving(resolving)) = state.entries.get_mut(token) else { return };
+        let again = match status.abs() {
+            libc::ETIMEDOUT => control.resolve(&resolving.id, resolving.peer),
+            errno => Err(std::io::Error::from_raw_os_error(errno)),
+        };
+        drop(state);
+        if let Err(error) = again {
+            self.fail(token, |peer| VerbsError::Unreachable { peer, why: error.to_string() });
+        }
+    }
+
+    fn route_resolved(&mut self, token: u64) {
+        let control = Arc::clone(&self.control);
+        let mut state = control.state();
+        // Looked at before it is taken: anything else at this token is not for this event.
+        let Some(Entry::Resolving(_)) = state.entries.get_mut(token) else { return };
+        let Some(Entry::Resolving(Resolving { id, peer, promise, deadline })) = state.entries.take(token) else {
+            return;
+        };
+        let begun =
+            control.build(id, token).and_then(|queues| match queues.conn().id.connect(&mut control.param(&queues)) {
+                Ok(()) => Ok(queues),
+                Err(error) => Err(VerbsError::Unreachable { peer, why: error.to_string() }),
+            });
+        match begun {
+            Ok(queues) => state.entries.put(token, Entry::Waiting(Waiting { queues, peer, promise, deadline })),
+            Err(error) => {
+                state.entries.remove(token);
+                state.deadlines.remove(&(deadline, token));
+                drop(state);
+                promise.resolve(Err(error));
+            }
+        }
+    }
+
+    /// The peer accepted our connect: the queue pair goes up, and the peer is told.
+    fn accepted(&mut self, token: u64) {
+        let control = Arc::clone(&self.control);
+        let mut state = control.state();
+        let Some(Entry::Waiting(waiting)) = state.entries.get_mut(token) else { return };
+        let conn = Arc::clone(waiting.queues.conn());
+        let up = bring_up(&conn, &control)
+            .and_then(|()| conn.id.establish().map_err(|error| VerbsError::os("establish the connection", &error)));
+        drop(state);
+        drop(conn);
+        match up {
+            Ok(()) => self.established(token),
+            Err(error) => self.fail(token, |_| error),
+        }
+    }
+
+    fn established(&mut self, token: u64) {
+        let control = Arc::clone(&self.control);
+        let mut state = control.state();
+        let Some(Entry::Waiting(_)) = state.entries.get_mut(token) else { return };
+        let Some(Entry::Waiting(Waiting { queues, promise, deadline, .. })) = state.entries.take(token) else { return };
+        state.deadlines.remove(&(deadline, token));
+        state.entries.put(token, Entry::Established(Established::new(Arc::clone(queues.conn()))));
+        drop(state);
+        let ticket = Ticket { handle: Handle::new(&control), token };
+        let config = &control.config;
+        let limits = Limits::new(config.max_message, config.send_slots, config.recv_slots)
+            .with_inline(control.device.depths.inline as usize);
+        let track = ReliableTrack::new(queues.send, queues.recv, limits, config.close_timeout, ticket);
+        promise.resolve(Ok(track));
+    }
+
+    fn disconnected(&mut self, token: u64) {
+        let conn = match self.control.state().entries.get_mut(token) {
+            Some(Entry::Established(established)) => Some(Arc::clone(&established.conn)),
+            _ => None,
+        };
+        match conn {
+            // Answers the peer, flushes what is posted, and wakes both sides, which then take what had arrived.
+            Some(conn) => conn.end(None),
+            None => self
+                .fail(token, |peer| VerbsError::Unreachable { peer, why: "it went away during the handshake".into() }),
+        }
+    }
+
+    /// A handshake has failed.
+    fn fail(&mut self, token: u64, error: impl FnOnce(SocketAddr) -> VerbsError) {
+        let is_handshake =
+            self.control.state().entries.get_mut(token).is_some_and(|entry| deadline_of(entry).is_some());
+        if !is_handshake {
+            return;
+        }
+        match self.control.take(token) {
+            Some(Entry::Resolving(Resolving { id, peer, promise, .. })) => {
+                drop(id);
+                promise.resolve(Err(error(peer)));
+            }
+            Some(Entry::Waiting(Waiting { queues, peer, promise, .. })) => {
+                queues.conn().end(None);
+                drop(queues);
+                promise.resolve(Err(error(peer)));
+            }
+            Some(Entry::Requested(requested)) => requested.listener.forget(token),
+            _ => {}
+        }
+    }
+
+    pub(super) fn expire_handshakes(&mut self, now: Duration) {
+        loop {
+            let due = self.control.state().deadlines.first().copied().filter(|(deadline, _)| *deadline <= now);
+            let Some((deadline, token)) = due else { return };
+            self.control.state().deadlines.remove(&(deadline, token));
+            let limit = self.control.config.handshake_timeout;
+            let resolving = match self.control.state().entries.get_mut(token) {
+                Some(Entry::Requested(requested)) => {
+                    let _ = requested.id.reject(BUSY);
+                    false
+                }
+                Some(Entry::Resolving(_)) => true,
+                _ => false,
+            };
+            self.fail(token, |peer| match resolving {
+                true => VerbsError::Unreachable { peer, why: format!("nobody there answered within {limit:?}") },
+                false => VerbsError::TimedOut { what: "the handshake", limit },
+            });
+        }
+    }
+
+    pub(super) fn obey(&mut self, command: Command) {
+        match command {
+            Command::Accept(token, promise) => self.accept(token, promise),
+            Command::Refuse(token) => {
+                if let Some(Entry::Requested(requested)) = self.control.take(token) {
+                    let _ = requested.id.reject(REFUSED);
+                }
+            }
+            Command::Cancel(token) => match self.control.take(token) {
+                Some(Entry::Waiting(waiting)) => waiting.queues.conn().end(None),
+                Some(Entry::Established(established)) => tear_down(established),
+                _ => {}
+            },
+            Command::CutOff(token) => {
+                let conn = match self.control.state().entries.get_mut(token) {
+                    Some(Entry::Established(established)) => Arc::clone(&established.conn),
+                    _ => return,
+                };
+                conn.end(None);
+            }
+            Command::TearDown(token) => {
+                if let Some(Entry::Established(established)) = self.control.take(token) {
+                    tear_down(established);
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, token: u64, promise: Arc<Promise>) {
+        let control = Arc::clone(&self.control);
+        let mut state = control.state();
+        let requested = match state.entries.get_mut(token) {
+            Some(Entry::Requested(_)) => state.entries.take(token),
+            _ => None,
+        };
+        let Some(Entry::Requested(Requested { id, peer, responder_resources, initiator_depth, deadline, .. })) =
+            requested
+        else {
+            drop(state);
+            let limit = control.config.handshake_timeout;
+            promise
+                .resolve(Err(VerbsError::TimedOut { what: "the request was not accepted, or withdrawn: it", limit }));
+            return;
+        };
+        let accepted = control.build(id, token).and_then(|queues| {
+            let conn = queues.conn();
+            bring_up(conn, &control)?;
+            let mut param = control.param(&queues);
+            param.responder_resources = param.responder_resources.min(initiator_depth);
+            param.initiator_depth = param.initiator_depth.min(responder_resources);
+            conn.id.accept(&mut param).map_err(|error| VerbsError::os("accept", &error))?;
+            Ok(queues)
+        });
+        match accepted {
+            Ok(queues) => state.entries.put(token, Entry::Waiting(Waiting { queues, peer, promise, deadline })),
+            Err(error) => {
+                state.entries.remove(token);
+                state.deadlines.remove(&(deadline, token));
+                drop(state);
+                promise.resolve(Err(error));
+            }
+        }
+    }
+}
+
+fn tear_down(mut established: Established) {
+    established.conn.end(None);
+    established.ack_all();
+}

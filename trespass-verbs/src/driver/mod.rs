@@ -1,0 +1,359 @@
+//! The driver: the one place where connections are set up and torn down, events are read and alarms are rung.
+//!
+//! What users hold ([`Handle`], [`Ticket`]) only leaves [`Command`]s and nudges; nobody but the driver destroys a queue
+//! pair while a driver lives. It runs on a thread of its own, or on the caller's through [`trespass_core::Drive`].
+
+use std::collections::BTreeSet;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Wake, Waker};
+use std::time::Duration;
+
+use trespass_core::Drive;
+
+use crate::config::VerbsConfig;
+use crate::device::Device;
+use crate::error::VerbsError;
+use crate::pool::Pool;
+use crate::promise::Promise;
+use crate::raw::cm::CmChannel;
+use crate::raw::cq::next_cq_event;
+use crate::raw::events::{AsyncEvent, async_fd, next_async_event};
+use crate::raw::fd::{EventFd, wait_readable};
+use crate::timer::{Clock, VerbsTimer};
+
+mod entry;
+mod handshake;
+mod slab;
+
+pub(crate) use entry::{Entry, ListenerShared, Request};
+use slab::Slab;
+
+/// Completion events of one queue that may be unacknowledged: acknowledging takes a lock of libibverbs, so not each time.
+const ACK_BATCH: u32 = 64;
+
+/// What the driver and everything that users hold have in common.
+pub(crate) struct Control {
+    pub(crate) config: VerbsConfig,
+    pub(crate) channel: Arc<CmChannel>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) device: Arc<Device>,
+    clock: Clock,
+    nudge: EventFd,
+    /// Connections and listeners. Never held while a waker runs: that may drop anything.
+    state: Mutex<State>,
+    inbox: Mutex<Vec<Command>>,
+    has_mail: AtomicBool,
+    driven: AtomicBool,
+    /// How many handles there are.
+    handles: AtomicUsize,
+}
+
+pub(crate) struct State {
+    pub(crate) entries: Slab<Entry>,
+    /// The deadlines of handshakes.
+    pub(crate) deadlines: BTreeSet<(Duration, u64)>,
+}
+
+/// What is left for the driver to do, by the token of the connection.
+pub(crate) enum Command {
+    Accept(u64, Arc<Promise>),
+    Refuse(u64),
+    /// The future of a handshake was dropped.
+    Cancel(u64),
+    /// The sending half was dropped alone.
+    CutOff(u64),
+    /// Both halves were dropped.
+    TearDown(u64),
+}
+
+impl Control {
+    pub(crate) fn new(config: VerbsConfig) -> Result<Arc<Self>, VerbsError> {
+        config.check()?;
+        let device = Arc::new(Device::open(&config)?);
+        let channel = CmChannel::new().map_err(|error| VerbsError::os("open the connection manager", &error))?;
+        let pool = Pool::new(&device.pd, config.arena_size(), config.pool_limit)?;
+        let nudge = EventFd::new().map_err(|error| VerbsError::os("make an event descriptor", &error))?;
+        Ok(Arc::new(Self {
+            config,
+            channel: Arc::new(channel),
+            pool,
+            device,
+            clock: Clock::new(),
+            nudge,
+            state: Mutex::new(State { entries: Slab::new(), deadlines: BTreeSet::new() }),
+            inbox: Mutex::default(),
+            has_mail: AtomicBool::new(false),
+            driven: AtomicBool::new(true),
+            handles: AtomicUsize::new(0),
+        }))
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    /// When a handshake that begins now has to be over.
+    pub(crate) fn handshake_deadline(&self) -> Duration {
+        self.now() + self.config.handshake_timeout
+    }
+
+    fn is_driven(&self) -> bool {
+        self.driven.load(Ordering::Acquire)
+    }
+
+    fn leave(&self, command: Command) {
+        if !self.is_driven() {
+            // The driver took everything down when it went.
+            return;
+        }
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+        self.has_mail.store(true, Ordering::Release);
+        self.nudge.raise();
+    }
+}
+
+/// Keeps the driver going. The last one to be dropped tells it to end.
+pub(crate) struct Handle(Arc<Control>);
+
+impl Handle {
+    fn new(control: &Arc<Control>) -> Self {
+        control.handles.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(control))
+    }
+
+    pub(crate) fn control(&self) -> &Arc<Control> {
+        &self.0
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    pub(crate) fn is_driven(&self) -> bool {
+        self.0.is_driven()
+    }
+
+    pub(crate) fn nudge(&self) {
+        self.0.nudge.raise();
+    }
+
+    pub(crate) fn leave(&self, command: Command) {
+        self.0.leave(command);
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if self.0.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.nudge.raise();
+        }
+    }
+}
+
+impl Clone for Handle {
+    fn clone(&self) -> Self {
+        Self::new(&self.0)
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("device", &self.0.device.name).finish_non_exhaustive()
+    }
+}
+
+/// A track's claim on the driver: to be torn down when it is dropped.
+pub(crate) struct Ticket {
+    handle: Handle,
+    token: u64,
+}
+
+impl Ticket {
+    pub(crate) fn timer(&self) -> VerbsTimer {
+        VerbsTimer::new(self.handle.clone())
+    }
+
+    /// Ends the connection without waiting for anything.
+    pub(crate) fn cut_off(&self) {
+        self.handle.leave(Command::CutOff(self.token));
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.handle.leave(Command::TearDown(self.token));
+    }
+}
+
+/// The background work of one fabric, to be driven by its owner: see [`Drive`].
+///
+/// Dropping it ends all tracks, listeners and handshakes of the fabric.
+pub struct VerbsDriver {
+    control: Arc<Control>,
+}
+
+impl VerbsDriver {
+    pub(crate) fn new(control: &Arc<Control>) -> (Self, Handle) {
+        (Self { control: Arc::clone(control) }, Handle::new(control))
+    }
+
+    /// Drives until the last handle is gone, and with it every track and listener.
+    pub(crate) fn run(mut self) {
+        while self.control.handles.load(Ordering::Acquire) > 0 {
+            self.drive(None);
+        }
+        self.read_mail();
+    }
+
+    fn next_deadline(&self) -> Option<Duration> {
+        let alarm = self.control.clock.next_deadline();
+        let handshake = self.control.state().deadlines.first().map(|(deadline, _)| *deadline);
+        match (alarm, handshake) {
+            (Some(alarm), Some(handshake)) => Some(alarm.min(handshake)),
+            (alarm, handshake) => alarm.or(handshake),
+        }
+    }
+
+    fn read_mail(&mut self) -> bool {
+        if !self.control.has_mail.swap(false, Ordering::Acquire) {
+            return false;
+        }
+        let mail = std::mem::take(&mut *self.control.inbox.lock().unwrap_or_else(PoisonError::into_inner));
+        for command in mail {
+            self.obey(command);
+        }
+        true
+    }
+
+    /// Wakes the sides whose completion queues have something. The channel is drained: it may say one thing only once.
+    fn read_completions(&mut self) {
+        while let Ok(Some(token)) = next_cq_event(&self.control.device.channel) {
+            let mut state = self.control.state();
+            let Some(Entry::Established(established)) = state.entries.get_mut(token >> 1) else { continue };
+            let shared = Arc::clone(&established.conn.shared);
+            let receive = token & 1 == 1;
+            established.count_event(receive, ACK_BATCH);
+            drop(state);
+            if receive {
+                shared.recv_armed.store(false, Ordering::Release);
+                shared.recv_waker.wake();
+            } else {
+                shared.send_armed.store(false, Ordering::Release);
+                shared.send_waker.wake();
+            }
+        }
+    }
+
+    fn read_async_events(&mut self) {
+        while let Ok(Some(event)) = next_async_event(&self.control.device.context) {
+            match event {
+                AsyncEvent::QueuePairFatal(number) => self.end_tracks(|qp| qp == number, "its queue pair has failed"),
+                AsyncEvent::DeviceFatal => self.end_tracks(|_| true, "the device has failed"),
+                // A link may come back before the retries are used up; if not, the sends fail and say so.
+                AsyncEvent::PortDown(_) | AsyncEvent::Other => {}
+            }
+        }
+    }
+
+    /// Ends the tracks on the queue pairs that `which` picks. The cause that a completion gives is the better one, so
+    /// that is looked for by the sides themselves first: they are woken after the queue pair has failed.
+    fn end_tracks(&mut self, which: impl Fn(u32) -> bool, why: &str) {
+        let mut conns = Vec::new();
+        for entry in self.control.state().entries.iter_mut() {
+            if let Entry::Established(established) = entry {
+                if which(established.conn.qp.number()) {
+                    conns.push(Arc::clone(&established.conn));
+                }
+            }
+        }
+        for conn in conns {
+            conn.end(Some(VerbsError::Device { action: "go on with the track", why: why.to_owned() }));
+        }
+    }
+
+    fn ring(&mut self) {
+        let now = self.control.now();
+        self.control.clock.ring(now);
+        self.expire_handshakes(now);
+    }
+}
+
+impl Drive for VerbsDriver {
+    fn drive(&mut self, timeout: Option<Duration>) {
+        if self.read_mail() {
+            return;
+        }
+        let wait = match self.next_deadline() {
+            None => timeout,
+            Some(deadline) => {
+                let left = deadline.saturating_sub(self.control.now());
+                if left.is_zero() {
+                    self.ring();
+                    return;
+                }
+                Some(timeout.map_or(left, |timeout| timeout.min(left)))
+            }
+        };
+        let control = &self.control;
+        let device = &control.device;
+        let fds =
+            [control.nudge.as_raw_fd(), device.channel.as_raw_fd(), control.channel.fd(), async_fd(&device.context)];
+        let [nudged, completions, connections, other] = wait_readable(fds, wait);
+        if nudged {
+            self.control.nudge.clear();
+            self.read_mail();
+        }
+        if completions {
+            self.read_completions();
+        }
+        if connections {
+            self.read_connections();
+        }
+        if other {
+            self.read_async_events();
+        }
+    }
+
+    fn interrupter(&self) -> Waker {
+        Waker::from(Arc::new(Interrupter(Arc::clone(&self.control))))
+    }
+}
+
+struct Interrupter(Arc<Control>);
+
+impl Wake for Interrupter {
+    fn wake(self: Arc<Self>) {
+        self.0.nudge.raise();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.nudge.raise();
+    }
+}
+
+impl Drop for VerbsDriver {
+    fn drop(&mut self) {
+        self.control.driven.store(false, Ordering::Release);
+        let (entries, _) = {
+            let mut state = self.control.state();
+            (state.entries.drain(), std::mem::take(&mut state.deadlines))
+        };
+        for entry in entries {
+            entry.shut();
+        }
+        self.control.inbox.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.control.clock.ring(Duration::MAX);
+    }
+}
+
+impl std::fmt::Debug for VerbsDriver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VerbsDriver").field("device", &self.control.device.name).finish_non_exhaustive()
+    }
+}

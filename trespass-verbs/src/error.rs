@@ -1,0 +1,185 @@
+//! What can go wrong on verbs, and what to do about it.
+
+use std::error::Error as StdError;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use thiserror::Error;
+use trespass_core::{ErrorKind, TransportError};
+
+/// An error of the verbs fabric. [`kind`](TransportError::kind) is the portable part.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum VerbsError {
+    /// There is no RDMA here.
+    #[error("RDMA is not available here: {why}")]
+    Unavailable {
+        /// What is missing, and what mends it.
+        why: String,
+    },
+    /// A setting cannot be.
+    #[error("bad configuration: {setting} {why}")]
+    Config {
+        /// Which setting.
+        setting: &'static str,
+        /// What is wrong with it, and what would be right.
+        why: String,
+    },
+    /// The peer refused, or nobody listens there.
+    #[error("{peer} refused the connection: nobody listens there, or the listener said no")]
+    Refused {
+        /// Who.
+        peer: SocketAddr,
+    },
+    /// The listener has too much to do.
+    #[error("{peer} has too many connection requests waiting; try again later")]
+    Busy {
+        /// Who.
+        peer: SocketAddr,
+    },
+    /// The address to listen at is taken.
+    #[error("somebody listens at {addr} already")]
+    AddrInUse {
+        /// Where.
+        addr: SocketAddr,
+    },
+    /// No way to that address from this fabric's device.
+    #[error("{peer} cannot be reached: {why}")]
+    Unreachable {
+        /// Who.
+        peer: SocketAddr,
+        /// Why not.
+        why: String,
+    },
+    /// A deadline passed.
+    #[error("{what} took longer than {limit:?}")]
+    TimedOut {
+        /// What did not end in time.
+        what: &'static str,
+        /// The deadline, from the configuration.
+        limit: Duration,
+    },
+    /// The peer, or the way to it, is gone.
+    #[error("the peer is gone: {status} (status {code}, vendor error {vendor:#x}): it died, or the link is down")]
+    Disconnected {
+        /// The status of the first completion that failed.
+        status: &'static str,
+        /// The same as a number (`enum ibv_wc_status`).
+        code: u32,
+        /// The vendor's own code for it.
+        vendor: u32,
+    },
+    /// The peer could not take a message.
+    #[error("the peer broke the connection: {status} (status {code}, vendor error {vendor:#x})")]
+    PeerFailed {
+        /// The status of the first completion that failed.
+        status: &'static str,
+        /// The same as a number (`enum ibv_wc_status`).
+        code: u32,
+        /// The vendor's own code for it.
+        vendor: u32,
+    },
+    /// A work request failed here.
+    #[error("a work request failed: {status} (status {code}, vendor error {vendor:#x}): {hint}")]
+    WorkRequest {
+        /// The status of the first completion that failed.
+        status: &'static str,
+        /// The same as a number (`enum ibv_wc_status`).
+        code: u32,
+        /// The vendor's own code for it.
+        vendor: u32,
+        /// What usually causes it.
+        hint: &'static str,
+    },
+    /// A message longer than the track takes.
+    #[error("a message of {len} bytes, and the track takes {max} (raise max_message)")]
+    Oversize {
+        /// How long it is.
+        len: usize,
+        /// How long it may be.
+        max: usize,
+    },
+    /// A buffer that another track gave out.
+    #[error("the buffer belongs to another track; reserve it from the track that sends it")]
+    ForeignBuffer,
+    /// Something finite has run out.
+    #[error("cannot {action}: {why}")]
+    ResourceLimit {
+        /// What was to be done.
+        action: &'static str,
+        /// What ran out, and how to get more.
+        why: String,
+    },
+    /// A call to the device or its driver failed.
+    #[error("cannot {action}: {why}")]
+    Device {
+        /// What was to be done.
+        action: &'static str,
+        /// What the system said.
+        why: String,
+    },
+    /// This end is closed, or the track has ended.
+    #[error("closed")]
+    Closed,
+}
+
+impl TransportError for VerbsError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unavailable { .. } => ErrorKind::Unavailable,
+            Self::Config { .. } => ErrorKind::Config,
+            Self::Refused { .. } => ErrorKind::Refused,
+            Self::Busy { .. } | Self::AddrInUse { .. } => ErrorKind::Busy,
+            Self::Unreachable { .. } => ErrorKind::Unreachable,
+            Self::TimedOut { .. } => ErrorKind::TimedOut,
+            Self::Disconnected { .. } => ErrorKind::Disconnected,
+            Self::PeerFailed { .. } | Self::WorkRequest { .. } | Self::Device { .. } => ErrorKind::Device,
+            Self::Oversize { .. } => ErrorKind::Oversize,
+            Self::ForeignBuffer => ErrorKind::ForeignBuffer,
+            Self::ResourceLimit { .. } => ErrorKind::ResourceLimit,
+            Self::Closed => ErrorKind::Closed,
+        }
+    }
+}
+
+impl VerbsError {
+    /// A failed call, by its errno.
+    pub(crate) fn os(action: &'static str, error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::ENOMEM | libc::EAGAIN) => Self::ResourceLimit {
+                action,
+                why: format!("{error}: too little memory may be locked (raise it with `ulimit -l unlimited` or LimitMEMLOCK=), or the device has no more of it"),
+            },
+            Some(libc::EMFILE | libc::ENFILE) => {
+                Self::ResourceLimit { action, why: format!("{error}: raise it with `ulimit -n`") }
+            }
+            Some(libc::ENOSPC | libc::EDQUOT) => Self::ResourceLimit { action, why: error.to_string() },
+            Some(libc::ENOSYS) => Self::Unavailable {
+                why: "the kernel modules are missing: `modprobe ib_uverbs rdma_ucm`, and that of the device".into(),
+            },
+            Some(libc::EOPNOTSUPP) => Self::Unavailable {
+                why: "libibverbs or librdmacm is missing, or the provider of the device: install libibverbs1, librdmacm1 and ibverbs-providers".into(),
+            },
+            Some(libc::ENODEV) => Self::Unavailable {
+                why: "there is no RDMA device, or no connection manager: `modprobe rdma_ucm`, and see `rdma link`".into(),
+            },
+            Some(libc::EACCES | libc::EPERM) => Self::Unavailable {
+                why: format!("{error}: no access to /dev/infiniband; add the user to its group, or set the mode to 0666"),
+            },
+            _ => Self::Device { action, why: error.to_string() },
+        }
+    }
+
+    /// A failure of sideway, which keeps the errno as its source.
+    pub(crate) fn sideway(action: &'static str, error: &(dyn StdError + 'static)) -> Self {
+        let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+        while let Some(inner) = cause {
+            if let Some(os) = inner.downcast_ref::<io::Error>() {
+                return Self::os(action, os);
+            }
+            cause = inner.source();
+        }
+        Self::Device { action, why: error.to_string() }
+    }
+}

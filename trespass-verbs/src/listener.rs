@@ -1,0 +1,165 @@
+//! `TrackListener`: connection requests through rdma_cm, and the futures of a handshake.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use trespass_core::{Incoming, Listener};
+
+use crate::driver::{Command, Handle, ListenerShared, Request};
+use crate::error::VerbsError;
+use crate::promise::Promise;
+use crate::track::ReliableTrack;
+
+/// Waits for connection requests at one address of the fabric's device.
+pub struct TrackListener {
+    handle: Handle,
+    token: u64,
+    local: SocketAddr,
+    shared: Arc<ListenerShared>,
+    open: bool,
+}
+
+impl TrackListener {
+    pub(crate) fn new(handle: Handle, addr: SocketAddr) -> Result<Self, VerbsError> {
+        let (token, local, shared) = handle.control().listen(addr)?;
+        Ok(Self { handle, token, local, shared, open: true })
+    }
+}
+
+impl Listener for TrackListener {
+    type Addr = SocketAddr;
+    type Error = VerbsError;
+    type Track = ReliableTrack;
+    type Incoming = VerbsIncoming;
+
+    fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Result<VerbsIncoming, VerbsError>> {
+        self.shared.waker.register(cx.waker());
+        match self.shared.pop() {
+            Ok(None) => Poll::Pending,
+            Ok(Some(request)) => Poll::Ready(Ok(VerbsIncoming { handle: self.handle.clone(), request, open: true })),
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    fn close(&mut self) {
+        if std::mem::replace(&mut self.open, false) {
+            for request in self.shared.close() {
+                self.handle.leave(Command::Refuse(request.token));
+            }
+            self.handle.control().unlisten(self.token);
+        }
+    }
+}
+
+impl Drop for TrackListener {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl std::fmt::Debug for TrackListener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TrackListener").field("local", &self.local).finish_non_exhaustive()
+    }
+}
+
+/// A connection request. Dropping it refuses it.
+pub struct VerbsIncoming {
+    handle: Handle,
+    request: Request,
+    open: bool,
+}
+
+impl Incoming for VerbsIncoming {
+    type Addr = SocketAddr;
+    type Error = VerbsError;
+    type Track = ReliableTrack;
+    type Accepting = VerbsHandshake;
+
+    fn peer(&self) -> SocketAddr {
+        self.request.peer
+    }
+
+    fn accept(mut self) -> VerbsHandshake {
+        self.open = false;
+        let promise = Promise::new();
+        if self.handle.is_driven() {
+            self.handle.leave(Command::Accept(self.request.token, Arc::clone(&promise)));
+        } else {
+            promise.resolve(Err(VerbsError::Closed));
+        }
+        VerbsHandshake { handle: self.handle.clone(), token: Some(self.request.token), promise }
+    }
+
+    fn refuse(self) {}
+}
+
+impl Drop for VerbsIncoming {
+    fn drop(&mut self) {
+        if self.open {
+            self.handle.leave(Command::Refuse(self.request.token));
+        }
+    }
+}
+
+impl std::fmt::Debug for VerbsIncoming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VerbsIncoming").field("peer", &self.request.peer).finish_non_exhaustive()
+    }
+}
+
+/// A connection in the making, on either side. The driver works on it whether or not it is polled; dropping it takes
+/// everything back.
+pub struct VerbsHandshake {
+    handle: Handle,
+    /// None where it failed before it began.
+    token: Option<u64>,
+    promise: Arc<Promise>,
+}
+
+impl VerbsHandshake {
+    pub(crate) fn connect(handle: Handle, peer: SocketAddr) -> Self {
+        let promise = Promise::new();
+        let begun = if handle.is_driven() { handle.control().connect(peer, &promise) } else { Err(VerbsError::Closed) };
+        let token = match begun {
+            Ok(token) => Some(token),
+            Err(error) => {
+                promise.resolve(Err(error));
+                None
+            }
+        };
+        // A driver that waits learns of the new deadline.
+        handle.nudge();
+        Self { handle, token, promise }
+    }
+}
+
+impl Future for VerbsHandshake {
+    type Output = Result<ReliableTrack, VerbsError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.promise.poll(cx)
+    }
+}
+
+impl Drop for VerbsHandshake {
+    fn drop(&mut self) {
+        // A track that nobody took is torn down with the promise.
+        if let (Some(token), true) = (self.token, self.promise.is_pending()) {
+            self.handle.leave(Command::Cancel(token));
+        }
+    }
+}
+
+impl std::fmt::Debug for VerbsHandshake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VerbsHandshake").finish_non_exhaustive()
+    }
+}

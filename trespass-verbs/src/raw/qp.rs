@@ -1,0 +1,146 @@
+//! A reliable connected queue pair, and the two calls of the data path.
+//!
+//! Raw, because sideway's drop asserts that destroying succeeded, its posts allocate, and its extended posts exist on
+//! few providers. `ibv_post_send` and `ibv_post_recv` are everywhere, and a linked list of them is one doorbell.
+
+use std::io;
+use std::ptr::{NonNull, null_mut};
+use std::sync::Arc;
+
+use rdma_mummy_sys::{
+    ibv_create_qp, ibv_destroy_qp, ibv_modify_qp, ibv_post_recv, ibv_post_send, ibv_qp, ibv_qp_attr, ibv_qp_attr_mask,
+    ibv_qp_cap, ibv_qp_init_attr, ibv_qp_state, ibv_qp_type, ibv_recv_wr, ibv_send_wr,
+};
+use sideway::ibverbs::protection_domain::ProtectionDomain;
+
+use super::cq::Cq;
+use crate::error::VerbsError;
+
+/// What a queue pair is asked for, and what it got.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Depths {
+    pub(crate) send: u32,
+    pub(crate) recv: u32,
+    pub(crate) inline: u32,
+}
+
+/// A queue pair, destroyed when dropped.
+pub(crate) struct Qp {
+    qp: NonNull<ibv_qp>,
+    /// Every work request in flight is over once `true`: the device touches no memory of this queue pair any more.
+    destroyed: bool,
+    _pd: Arc<ProtectionDomain>,
+}
+
+// SAFETY: a queue pair has no thread of its own; libibverbs lets any thread call on any object (ibv_open_device(3),
+// "thread safe" by the verbs specification), and providers lock inside.
+unsafe impl Send for Qp {}
+// SAFETY: as above: concurrent posts and modifications of one queue pair are serialised by the provider.
+unsafe impl Sync for Qp {}
+
+impl Qp {
+    /// A queue pair in state RESET, on two completion queues that have to outlive it.
+    pub(crate) fn new(
+        pd: &Arc<ProtectionDomain>,
+        send_cq: &Cq,
+        recv_cq: &Cq,
+        depths: Depths,
+    ) -> Result<(Self, Depths), VerbsError> {
+        let mut init = ibv_qp_init_attr {
+            qp_context: null_mut(),
+            send_cq: send_cq.raw().as_ptr(),
+            recv_cq: recv_cq.raw().as_ptr(),
+            srq: null_mut(),
+            cap: ibv_qp_cap {
+                max_send_wr: depths.send,
+                max_recv_wr: depths.recv,
+                max_send_sge: 1,
+                max_recv_sge: 1,
+                max_inline_data: depths.inline,
+            },
+            qp_type: ibv_qp_type::IBV_QPT_RC,
+            sq_sig_all: 0,
+        };
+        // SAFETY: the protection domain and both completion queues are alive, and `init` is complete and ours.
+        let qp = unsafe { ibv_create_qp(pd.pd().as_ptr(), &mut init) };
+        let Some(qp) = NonNull::new(qp) else {
+            return Err(VerbsError::os("create a queue pair", &io::Error::last_os_error()));
+        };
+        let got = Depths { send: depths.send, recv: depths.recv, inline: init.cap.max_inline_data };
+        Ok((Self { qp, destroyed: false, _pd: Arc::clone(pd) }, got))
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        // SAFETY: the queue pair is alive, and its number is set once when it is made.
+        unsafe { self.qp.as_ref().qp_num }
+    }
+
+    /// Changes state and attributes.
+    pub(crate) fn modify(&self, attr: &mut ibv_qp_attr, mask: i32) -> io::Result<()> {
+        // SAFETY: the queue pair is alive, and `attr` is a complete attribute set of ours (ibv_modify_qp(3)).
+        match unsafe { ibv_modify_qp(self.qp.as_ptr(), attr, mask) } {
+            0 => Ok(()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// To state ERROR: what is in flight is flushed, nothing more goes out. From any state; failure changes nothing.
+    pub(crate) fn fail(&self) {
+        let mut attr = blank_attr();
+        attr.qp_state = ibv_qp_state::IBV_QPS_ERR;
+        // A queue pair that cannot go to ERROR is destroyed soon; there is nothing else to be done about it here.
+        let _ = self.modify(&mut attr, ibv_qp_attr_mask::IBV_QP_STATE.0 as i32);
+    }
+
+    /// Posts a linked list of sends: one doorbell.
+    ///
+    /// # Safety
+    /// The list and its scatter-gather entries are valid for the call, and the memory that they name is registered in
+    /// this protection domain and is neither written nor freed until its completion, or until this queue pair is gone.
+    #[inline]
+    pub(crate) unsafe fn post_send(&self, first: *mut ibv_send_wr) -> io::Result<()> {
+        let mut bad = null_mut();
+        // SAFETY: the queue pair is alive; the rest is the caller's promise.
+        match unsafe { ibv_post_send(self.qp.as_ptr(), first, &mut bad) } {
+            0 => Ok(()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// Posts a linked list of receives.
+    ///
+    /// # Safety
+    /// As for [`post_send`](Qp::post_send), and nobody reads the memory either.
+    #[inline]
+    pub(crate) unsafe fn post_recv(&self, first: *mut ibv_recv_wr) -> io::Result<()> {
+        let mut bad = null_mut();
+        // SAFETY: the queue pair is alive; the rest is the caller's promise.
+        match unsafe { ibv_post_recv(self.qp.as_ptr(), first, &mut bad) } {
+            0 => Ok(()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// Destroys the queue pair now, and says whether that worked. If not, the device may still use the memory of what
+    /// was in flight, and neither that nor the completion queues may ever be freed.
+    pub(crate) fn destroy(&mut self) -> bool {
+        if !self.destroyed {
+            // SAFETY: destroyed at most once: `destroyed` remembers a success. After it the device has let go of all
+            // memory of this queue pair (InfiniBand specification vol. 1, 10.2.4.4; ibv_destroy_qp(3)).
+            self.destroyed = unsafe { ibv_destroy_qp(self.qp.as_ptr()) } == 0;
+        }
+        self.destroyed
+    }
+}
+
+impl Drop for Qp {
+    fn drop(&mut self) {
+        self.destroy();
+    }
+}
+
+/// An attribute set with nothing in it.
+pub(crate) fn blank_attr() -> ibv_qp_attr {
+    // SAFETY: ibv_qp_attr is plain integers and arrays of them; all zero is a valid value.
+    unsafe { std::mem::zeroed() }
+}

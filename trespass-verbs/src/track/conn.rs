@@ -1,0 +1,74 @@
+//! A queue pair with all that it needs, in the order in which it has to go.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::device::{Device, cq_depth};
+use crate::error::VerbsError;
+use crate::raw::cm::CmId;
+use crate::raw::cq::Cq;
+use crate::raw::qp::Qp;
+use crate::track::slots::Shared;
+
+/// Queue pairs that could not be destroyed, with their memory, since the process began.
+static LEAKED: AtomicU64 = AtomicU64::new(0);
+
+/// How many queue pairs this process could not destroy. Each keeps its completion queues and its memory for ever, since
+/// the device may still use them: leaked on purpose, and counted here.
+pub fn leaked_queue_pairs() -> u64 {
+    LEAKED.load(Ordering::Relaxed)
+}
+
+/// Shared by the halves of a track and the driver. The last to let go destroys it: first the queue pair, which makes the
+/// device let go of all memory; then the completion queues, the connection, and at last the memory.
+pub(crate) struct Conn {
+    pub(crate) qp: Qp,
+    pub(crate) send_cq: Cq,
+    pub(crate) recv_cq: Cq,
+    pub(crate) id: CmId,
+    pub(crate) shared: Arc<Shared>,
+    /// Keeps the device open; last.
+    pub(crate) device: Arc<Device>,
+}
+
+impl Conn {
+    /// A queue pair in RESET for the connection `id`, its events marked with `token`.
+    pub(crate) fn new(
+        device: &Arc<Device>,
+        id: CmId,
+        token: u64,
+        shared: Arc<Shared>,
+    ) -> Result<Self, (CmId, VerbsError)> {
+        let queues = || {
+            let send_cq = Cq::new(&device.context, &device.channel, cq_depth(device.depths.send as usize), token << 1)?;
+            let recv_cq =
+                Cq::new(&device.context, &device.channel, cq_depth(device.depths.recv as usize), (token << 1) | 1)?;
+            let (qp, _) = Qp::new(&device.pd, &send_cq, &recv_cq, device.depths)?;
+            Ok((qp, send_cq, recv_cq))
+        };
+        match queues() {
+            Ok((qp, send_cq, recv_cq)) => Ok(Self { qp, send_cq, recv_cq, id, shared, device: Arc::clone(device) }),
+            Err(error) => Err((id, error)),
+        }
+    }
+
+    /// Ends the connection: nothing goes out any more, what is in flight is flushed, the peer is told, both sides wake.
+    pub(crate) fn end(&self, failure: Option<VerbsError>) {
+        self.qp.fail();
+        // Fails where the peer was first, or the connection never came up: then there is nobody to tell.
+        let _ = self.id.disconnect();
+        self.shared.end(failure);
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        if !self.qp.destroy() {
+            LEAKED.fetch_add(1, Ordering::Relaxed);
+            self.send_cq.leak();
+            self.recv_cq.leak();
+            std::mem::forget(Arc::clone(&self.shared));
+            std::mem::forget(Arc::clone(&self.device));
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The receiving side: which slots the device has, and which come back.
+
+use std::mem::MaybeUninit;
+use std::ops::Deref;
+use std::ptr::{NonNull, null_mut};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use rdma_mummy_sys::{ibv_recv_wr, ibv_sge, ibv_wc, ibv_wc_status};
+use trespass_core::TryError;
+
+use crate::error::VerbsError;
+use crate::raw::cq::CompletionBatch;
+use crate::status;
+use crate::track::conn::Conn;
+use crate::track::slots::Shared;
+
+/// A received message, in the registered memory into which the device wrote it.
+pub struct VerbsRecvBuf {
+    start: NonNull<u8>,
+    len: u32,
+    slot: u32,
+    shared: Arc<Shared>,
+}
+
+// SAFETY: the slot, and so its memory, belongs to this value alone until it is dropped.
+unsafe impl Send for VerbsRecvBuf {}
+// SAFETY: shared references give shared slices only.
+unsafe impl Sync for VerbsRecvBuf {}
+
+impl Deref for VerbsRecvBuf {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the device wrote `len` bytes from `start` and let go of the slot when it completed the receive; the
+        // slot is posted again only after this value is dropped, and `shared` keeps the memory mapped.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len as usize) }
+    }
+}
+
+impl AsRef<[u8]> for VerbsRecvBuf {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Drop for VerbsRecvBuf {
+    #[inline]
+    fn drop(&mut self) {
+        self.shared.give_back(self.slot);
+    }
+}
+
+impl std::fmt::Debug for VerbsRecvBuf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VerbsRecvBuf").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+/// The receive queue of one queue pair. Work requests are made once, one for each slot, and linked when posted.
+pub(crate) struct RecvQueue {
+    conn: Arc<Conn>,
+    slot_size: usize,
+    requests: Box<[ibv_recv_wr]>,
+    _elements: Box<[ibv_sge]>,
+    /// Which slots the device has: a completion for another is not believed.
+    with_device: Box<[bool]>,
+    /// How many that are.
+    outstanding: u32,
+    /// Slots that came back and are not posted yet.
+    idle: Vec<u32>,
+    /// How many to post at once.
+    repost_batch: u32,
+    posted: u64,
+    batch: CompletionBatch,
+    arms: u64,
+    doorbells: u64,
+}
+
+// SAFETY: as for `SendQueue`.
+unsafe impl Send for RecvQueue {}
+
+impl RecvQueue {
+    /// The queue, with every slot posted.
+    pub(crate) fn new(conn: Arc<Conn>, max_message: usize) -> Result<Self, VerbsError> {
+        let slots = conn.device.depths.recv;
+        let lkey = conn.shared.lkey();
+        let element =
+            |slot| ibv_sge { addr: conn.shared.recv_memory(slot).as_ptr() as u64, length: max_message as u32, lkey };
+        let mut elements: Box<[ibv_sge]> = (0..slots).map(element).collect();
+        let requests =
+            elements.iter_mut().enumerate().map(|(slot, element)| blank_request(slot as u64, element)).collect();
+        let mut queue = Self {
+            conn,
+            slot_size: max_message,
+            requests,
+            _elements: elements,
+            with_device: vec![false; slots as usize].into_boxed_slice(),
+            outstanding: 0,
+            idle: (0..slots).collect(),
+            repost_batch: (slots / 4).clamp(1, 32),
+            posted: 0,
+            batch: CompletionBatch::new(),
+            arms: 0,
+            doorbells: 0,
+        };
+        queue.post_idle()?;
+        Ok(queue)
+    }
+
+    pub(crate) fn posted(&self) -> u64 {
+        self.posted
+    }
+
+    pub(crate) fn arms(&self) -> u64 {
+        self.arms
+    }
+
+    pub(crate) fn doorbells(&self) -> u64 {
+        self.doorbells
+    }
+
+    #[inline]
+    pub(crate) fn try_recv(&mut self) -> Result<VerbsRecvBuf, TryError<VerbsError>> {
+        loop {
+            if let Some(completion) = self.batch.next() {
+                match self.complete(&completion) {
+                    Some(buf) => return Ok(buf),
+                    None => continue,
+                }
+            }
+            self.repost();
+            // Looked at before the poll: what arrived before the end is there by then.
+            let ended = self.conn.shared.has_ended();
+            match self.conn.recv_cq.poll(&mut self.batch) {
+                Ok(0) if ended => return Err(TryError::Failed(self.conn.shared.cause())),
+                Ok(0) => return Err(TryError::WouldBlock),
+                Ok(_) => {}
+                Err(error) => {
+                    self.fail(VerbsError::os("poll the receive completion queue", &error));
+                    return Err(TryError::Failed(self.conn.shared.cause()));
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn complete(&mut self, completion: &ibv_wc) -> Option<VerbsRecvBuf> {
+        let slot = completion.wr_id as u32;
+        match self.with_device.get_mut(slot as usize) {
+            Some(with_device) if *with_device => *with_device = false,
+            _ => {
+                self.fail(VerbsError::Device {
+                    action: "receive",
+                    why: "the device completed what it was not given".into(),
+                });
+                return None;
+            }
+        }
+        self.outstanding -= 1;
+        if completion.status != ibv_wc_status::IBV_WC_SUCCESS {
+            self.failed(completion);
+            return None;
+        }
+        let shared = Arc::clone(&self.conn.shared);
+        let len = completion.byte_len.min(self.slot_size as u32);
+        Some(VerbsRecvBuf { start: shared.recv_memory(slot), len, slot, shared })
+    }
+
+    /// A flush says that the queue pair has failed, not why: the cause is with the sends, or is known already.
+    #[cold]
+    fn failed(&mut self, completion: &ibv_wc) {
+        if self.conn.shared.has_ended() {
+            return;
+        }
+        let cause = status::failure(completion).or_else(|| self.cause_among_sends());
+        self.fail(cause.unwrap_or(VerbsError::Closed));
+    }
+
+    /// The queue pair has failed, so that nothing that is taken from its send completions here is missed there.
+    fn cause_among_sends(&self) -> Option<VerbsError> {
+        let mut batch = CompletionBatch::new();
+        while self.conn.send_cq.poll(&mut batch).is_ok_and(|count| count > 0) {
+            if let Some(failure) = batch.by_ref().find_map(|completion| status::failure(&completion)) {
+                return Some(failure);
+            }
+        }
+        None
+    }
+
+    #[cold]
+    fn fail(&self, failure: VerbsError) {
+        self.conn.qp.fail();
+        self.conn.shared.end((failure != VerbsError::Closed).then_some(failure));
+    }
+
+    /// Posts what came back, once it is worth a doorbell or the device runs short.
+    #[inline]
+    fn repost(&mut self) {
+        self.idle.extend(self.conn.shared.given_back.take());
+        let enough = self.idle.len() as u32 >= self.repost_batch;
+        let short = self.outstanding < self.repost_batch && !self.idle.is_empty();
+        if enough || short {
+            // A failure has ended the track, which the next look at its state tells.
+            let _ = self.post_idle();
+        }
+    }
+
+    fn post_idle(&mut self) -> Result<(), VerbsError> {
+        // A receive that is posted after the end is never flushed by some devices: nothing is posted then.
+        if self.idle.is_empty() || self.conn.shared.has_ended() {
+            return Ok(());
+        }
+        let mut first: *mut ibv_recv_wr = null_mut();
+        let count = self.idle.len() as u32;
+        for slot in self.idle.drain(..) {
+            self.with_device[slot as usize] = true;
+            let request = &mut self.requests[slot as usize];
+            request.next = first;
+            first = request;
+        }
+        self.doorbells += 1;
+        // SAFETY: `first` heads a list of requests in `self.requests`, each pointing to its element, both boxed and
+        // alive. Their slots were given back (or never out), so no reference to the memory exists; `with_device`
+        // keeps them from being handed out before their completion, and the memory outlives the queue pair (`Conn`).
+        match unsafe { self.conn.qp.post_recv(first) } {
+            Ok(()) => {
+                self.outstanding += count;
+                self.posted += u64::from(count);
+                Ok(())
+            }
+            Err(error) => {
+                let failure = VerbsError::os("post receives", &error);
+                self.fail(failure.clone());
+                Err(failure)
+            }
+        }
+    }
+
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.conn.shared.awake();
+        if !self.batch.is_empty() {
+            return Poll::Ready(());
+        }
+        self.conn.shared.recv_waker.register(cx.waker());
+        self.repost_all();
+        if self.look() {
+            return Poll::Ready(());
+        }
+        if !self.conn.shared.recv_armed.swap(true, Ordering::AcqRel) {
+            self.arms += 1;
+            if let Err(error) = self.conn.recv_cq.arm() {
+                self.fail(VerbsError::os("arm the receive completion queue", &error));
+            }
+            if self.look() {
+                return Poll::Ready(());
+            }
+        }
+        loop {
+            let short = self.outstanding < self.repost_batch;
+            self.conn.shared.sleep_until_returned(if short { 1 } else { self.repost_batch });
+            if self.conn.shared.given_back.is_empty() || self.conn.shared.has_ended() {
+                break;
+            }
+            self.repost_all();
+        }
+        if self.conn.shared.has_ended() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn repost_all(&mut self) {
+        self.idle.extend(self.conn.shared.given_back.take());
+        let _ = self.post_idle();
+    }
+
+    /// Whether there is something to take, or the end to be told.
+    fn look(&mut self) -> bool {
+        let ended = self.conn.shared.has_ended();
+        match self.conn.recv_cq.poll(&mut self.batch) {
+            Ok(0) => ended,
+            Ok(_) => true,
+            Err(error) => {
+                self.fail(VerbsError::os("poll the receive completion queue", &error));
+                true
+            }
+        }
+    }
+}
+
+fn blank_request(slot: u64, element: &mut ibv_sge) -> ibv_recv_wr {
+    let request = MaybeUninit::<ibv_recv_wr>::zeroed();
+    // SAFETY: plain integers and pointers that may be null: all zero is a valid value.
+    let mut request = unsafe { request.assume_init() };
+    request.wr_id = slot;
+    request.sg_list = element;
+    request.num_sge = 1;
+    request
+}
