@@ -1,1 +1,29 @@
-//! To be written.
+//! Carriers for trespass: what applications talk through.
+//!
+//! [`MessageCarrier`] takes over any track that loses nothing and keeps order, and carries messages of any size up to a
+//! configured limit, both ways: with a handshake in band, credits so that a receiver is never overrun, and an end that
+//! tells a goodbye from a death.
+//!
+//! The parts that decide (the wire format, the credits, the order of segments, what waits in the inbox, the handshake) are
+//! state machines without IO, tested by themselves; the carrier joins them to a track.
+#![forbid(unsafe_code)]
+// Signatures are written out: an alias would hide what can go wrong.
+#![allow(clippy::type_complexity)]
+
+mod carrier;
+mod config;
+mod credit;
+mod error;
+mod handshake;
+mod inbox;
+mod message;
+mod pool;
+mod segment;
+mod stats;
+mod wire;
+
+pub use carrier::{Finishing, MessageCarrier, MessageOpening, Sending};
+pub use config::MessageConfig;
+pub use error::{CarrierError, ConfigFault, Phase, Refusal, Violation};
+pub use message::{Message, MessageBuf};
+pub use stats::Stats;

@@ -1,0 +1,320 @@
+//! What waits to be sent, and the slots that are kept back so that it can be.
+//!
+//! Things go out in one order: the Abort of a message that was withdrawn half-way, then messages that were handed over while
+//! there were no credits, then the goodbye. Credits go out whenever they are due. Frames of control use the *stash*: send
+//! slots reserved ahead, so that an application which holds every other slot cannot keep the credits from the peer.
+
+use std::collections::VecDeque;
+
+use trespass_core::{InOrder, Lossless, SendBuf, SendSide, Track, TryError, Unsent};
+
+use crate::carrier::MessageCarrier;
+use crate::credit::Rank;
+use crate::error::CarrierError;
+use crate::wire::{HEADER, Kind, stamp};
+
+/// How many send slots are kept back for control.
+const STASH: usize = 2;
+
+pub(crate) struct Outbox<T: SendSide> {
+    /// What keeps a message from being sent at once: none of it on the fast path.
+    hurdles: u8,
+    stash: Vec<T::SendBuf>,
+    /// Messages without credits.
+    waiting: VecDeque<T::SendBuf>,
+    /// The Fin was queued.
+    finished: bool,
+    /// What sending ends with.
+    error: Option<CarrierError<T::Error>>,
+    /// Which carrier this is, among all of the process.
+    pub(crate) id: u64,
+}
+
+/// Sending has ended, by the application or by an error.
+const OVER: u8 = 1;
+/// Half a message was sent. Only its own future may go on.
+const OPEN: u8 = 2;
+/// An Abort is to be sent.
+const ABORT: u8 = 4;
+/// Messages wait for credits.
+const WAITING: u8 = 8;
+/// A Fin is to be sent.
+const FIN: u8 = 16;
+/// A Bye is to be sent.
+const BYE: u8 = 32;
+/// The stash is not full.
+const LOW: u8 = 64;
+
+/// What is to be sent as soon as it may be.
+const PENDING: u8 = ABORT | WAITING | FIN | BYE;
+
+impl<T: SendSide> Outbox<T> {
+    pub(crate) fn new(slots: usize, id: u64) -> Self {
+        Self {
+            hurdles: LOW,
+            stash: Vec::with_capacity(STASH),
+            waiting: VecDeque::with_capacity(slots),
+            finished: false,
+            error: None,
+            id,
+        }
+    }
+
+    /// Nothing keeps a message from being sent, but perhaps credits.
+    #[inline]
+    pub(crate) fn is_clear(&self) -> bool {
+        self.hurdles == 0
+    }
+
+    /// The same, for the next segment of the message that was begun.
+    pub(crate) fn is_clear_for_segment(&self) -> bool {
+        self.hurdles & !OPEN == 0
+    }
+
+    #[inline]
+    pub(crate) fn is_pending(&self) -> bool {
+        self.hurdles & PENDING != 0
+    }
+
+    /// Whether nothing more can be sent, and why.
+    pub(crate) fn over(&self) -> Option<CarrierError<T::Error>> {
+        (self.hurdles & OVER != 0).then(|| self.error.clone().unwrap_or(CarrierError::Closed))
+    }
+
+    /// Whether the stash waits for a send slot of the track.
+    pub(crate) fn wants_slot(&self) -> bool {
+        self.hurdles & LOW != 0
+    }
+
+    /// Whether a message that has its slot would overtake another.
+    fn would_overtake(&self) -> bool {
+        self.hurdles & (ABORT | WAITING) != 0
+    }
+
+    /// Whether the Fin is on its way.
+    pub(crate) fn has_finished(&self) -> bool {
+        self.finished
+    }
+
+    fn set(&mut self, hurdle: u8, on: bool) {
+        match on {
+            true => self.hurdles |= hurdle,
+            false => self.hurdles &= !hurdle,
+        }
+    }
+
+    /// Notes that a message was begun, or that it is done.
+    pub(crate) fn set_open(&mut self, open: bool) {
+        self.set(OPEN, open);
+    }
+
+    /// A message that was begun, and that nobody will end, is to be withdrawn.
+    pub(crate) fn abandon(&mut self) -> bool {
+        let open = self.hurdles & OPEN != 0;
+        if open {
+            self.hurdles = (self.hurdles & !OPEN) | ABORT;
+        }
+        open
+    }
+
+    /// No more messages: a Fin is to be sent, once.
+    pub(crate) fn finish(&mut self) {
+        if self.hurdles & OVER == 0 {
+            self.hurdles |= OVER | FIN;
+        }
+    }
+
+    /// Nor will anything be read: a Bye is to be sent, once, in place of a Fin that was not sent yet. It withdraws the
+    /// message that was begun, too.
+    pub(crate) fn leave(&mut self) {
+        self.hurdles = (self.hurdles & !(OPEN | ABORT | FIN)) | OVER | BYE;
+    }
+
+    /// The peer reads no more: what waits is of no use. A Bye may still be said.
+    pub(crate) fn peer_left(&mut self) {
+        self.hurdles = (self.hurdles & (LOW | BYE)) | OVER;
+        self.waiting.clear();
+        self.error.get_or_insert(CarrierError::Closed);
+    }
+
+    /// What sending ended with, if it was an error.
+    pub(crate) fn error(&self) -> Option<&CarrierError<T::Error>> {
+        self.error.as_ref()
+    }
+
+    /// Ends sending with `error`, unless an earlier one did. Returns the first.
+    pub(crate) fn fail(&mut self, error: CarrierError<T::Error>) -> CarrierError<T::Error> {
+        self.hurdles = OVER;
+        self.stash.clear();
+        self.waiting.clear();
+        self.error.get_or_insert(error).clone()
+    }
+}
+
+impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
+    /// Queues `frame`, with the header of `kind`. Credits and order are the caller's concern.
+    #[inline]
+    pub(super) fn queue(
+        &mut self,
+        mut frame: T::SendBuf,
+        kind: Kind,
+    ) -> Result<(), Unsent<T::SendBuf, CarrierError<T::Error>>> {
+        let Some(track) = &mut self.track else { return Err(Unsent { buf: frame, error: self.why_not() }) };
+        let posted = track.posted();
+        stamp(&mut frame, kind, posted);
+        match track.send(frame) {
+            Ok(()) => {
+                self.credits.on_sent(posted);
+                Ok(())
+            }
+            Err(Unsent { buf, error }) => Err(Unsent { buf, error: self.sending_failed(error) }),
+        }
+    }
+
+    /// Queues a frame of control from the stash, if it may go now.
+    pub(super) fn queue_control(&mut self, kind: Kind, rank: Rank) -> bool {
+        if !self.credits.may_send(rank) {
+            return false;
+        }
+        self.fill_stash();
+        let Some(mut frame) = self.out.stash.pop() else { return false };
+        self.out.set(LOW, true);
+        frame.truncate(HEADER);
+        let queued = self.queue(frame, kind).is_ok();
+        self.fill_stash();
+        queued
+    }
+
+    /// Fills the stash up, as far as there are slots: before anything else may have them.
+    pub(super) fn fill_stash(&mut self) {
+        while self.out.hurdles & LOW != 0 {
+            if self.out.stash.len() >= STASH {
+                return self.out.set(LOW, false);
+            }
+            let Some(track) = &mut self.track else { return };
+            match track.try_reserve(HEADER) {
+                Ok(frame) => self.out.stash.push(frame),
+                Err(TryError::WouldBlock) => return,
+                Err(TryError::Failed(error)) => {
+                    self.sending_failed(error);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Sends what may be sent of what waits, in order, and returns whether anything was.
+    pub(super) fn advance(&mut self) -> bool {
+        let mut queued = false;
+        if self.out.hurdles & ABORT != 0 {
+            if !self.queue_control(Kind::Abort, Rank::Abort) {
+                return false;
+            }
+            self.stats.messages_withdrawn += 1;
+            self.out.set(ABORT, false);
+            queued = true;
+        }
+        queued |= self.advance_waiting();
+        if self.out.hurdles & (WAITING | ABORT) != 0 {
+            return queued;
+        }
+        if self.out.hurdles & FIN != 0 && self.queue_control(Kind::Fin, Rank::Fin) {
+            self.out.set(FIN, false);
+            self.out.finished = true;
+            queued = true;
+        }
+        if self.out.hurdles & BYE != 0 && self.queue_control(Kind::Bye, Rank::Bye) {
+            self.out.set(BYE, false);
+            queued = true;
+        }
+        queued
+    }
+
+    fn advance_waiting(&mut self) -> bool {
+        let mut queued = false;
+        while self.credits.may_send(Rank::Data) {
+            let Some(frame) = self.out.waiting.pop_front() else { break };
+            queued |= self.queue(frame, Kind::Message).is_ok();
+        }
+        self.out.set(WAITING, !self.out.waiting.is_empty());
+        queued
+    }
+
+    /// Queues the frame of a message now, or keeps it until there are credits: it has its slot.
+    pub(super) fn queue_or_keep(
+        &mut self,
+        frame: T::SendBuf,
+    ) -> Result<(), Unsent<T::SendBuf, CarrierError<T::Error>>> {
+        if !self.out.would_overtake() && self.credits.may_send(Rank::Data) {
+            return self.queue(frame, Kind::Message);
+        }
+        self.out.waiting.push_back(frame);
+        self.out.set(WAITING, true);
+        Ok(())
+    }
+
+    /// Sends what may be sent of what waits, and the peer's credits if they are due. For an end that is about to wait.
+    #[inline]
+    pub(super) fn settle(&mut self) {
+        let due = match &self.track {
+            Some(track) => self.credits.due_before_wait(track.posted()),
+            None => false,
+        };
+        if due || self.out.is_pending() {
+            self.settle_now(due);
+        }
+    }
+
+    #[cold]
+    fn settle_now(&mut self, due: bool) {
+        let mut queued = self.advance();
+        // Whatever went out has said the credits too.
+        if due && !queued {
+            queued = self.queue_credit();
+        }
+        if queued {
+            // Errors stick: whoever sends next is told.
+            let _ = self.ring();
+        }
+    }
+
+    /// Gives the peer its credits, if they are due in mid-conversation.
+    #[cold]
+    pub(super) fn report(&mut self) {
+        let due = self.track.as_ref().is_some_and(|track| self.credits.due(track.posted()));
+        if (due && self.queue_credit()) | (self.out.is_pending() && self.advance()) {
+            let _ = self.ring();
+        }
+    }
+
+    fn queue_credit(&mut self) -> bool {
+        let queued = self.queue_control(Kind::Credit, Rank::Credit);
+        self.stats.credit_updates_sent += u64::from(queued);
+        queued
+    }
+
+    /// Rings the doorbell.
+    #[inline]
+    pub(super) fn ring(&mut self) -> Result<(), CarrierError<T::Error>> {
+        let Some(track) = &mut self.track else { return Err(self.why_not()) };
+        match track.flush() {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.sending_failed(error)),
+        }
+    }
+
+    /// Ends sending, and leaves receiving to take what had arrived.
+    #[cold]
+    pub(super) fn sending_failed(&mut self, error: T::Error) -> CarrierError<T::Error> {
+        let error = self.ended(error);
+        let first = self.out.fail(error);
+        self.fan_out.waker().wake_by_ref();
+        first
+    }
+
+    /// Why nothing can be sent.
+    #[cold]
+    pub(super) fn why_not(&self) -> CarrierError<T::Error> {
+        self.out.over().unwrap_or(CarrierError::Closed)
+    }
+}
