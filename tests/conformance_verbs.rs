@@ -1,0 +1,65 @@
+//! Real verbs keep the contract: the same properties as for the mock, between two devices.
+#![cfg(feature = "verbs")]
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use trespass_conformance::{Deadlines, Fabrics, Harness};
+use trespass_verbs::{ReliableTrack, VerbsConfig, VerbsFabric};
+
+#[path = "support/rdma.rs"]
+mod rdma;
+
+const DEADLINES: Deadlines = Deadlines { handshake: Duration::from_secs(2), close: Duration::from_secs(2) };
+
+/// The two devices of the machine, or one that plays both parts.
+struct VerbsHarness;
+
+impl VerbsHarness {
+    fn open(ip: IpAddr) -> VerbsFabric {
+        let config = VerbsConfig::default()
+            .with_local(ip)
+            .with_slots(4096, 8, 8)
+            .with_timeouts(DEADLINES.handshake, DEADLINES.close);
+        VerbsFabric::open(config).unwrap_or_else(|error| panic!("the device of {ip}: {error}"))
+    }
+}
+
+impl Harness for VerbsHarness {
+    type Fabric = VerbsFabric;
+
+    fn fabrics(&self) -> Fabrics<VerbsFabric> {
+        let (client, server) = rdma::addresses();
+        Fabrics { server: Self::open(server), client: Self::open(client) }
+    }
+
+    fn listen_addr(&self) -> SocketAddr {
+        SocketAddr::new(rdma::addresses().1, 0)
+    }
+
+    fn vacant_addr(&self) -> SocketAddr {
+        SocketAddr::new(rdma::addresses().1, 1)
+    }
+
+    fn deadlines(&self) -> Deadlines {
+        DEADLINES
+    }
+
+    fn scale(&self) -> f64 {
+        0.1
+    }
+
+    fn doorbells(&self, track: &ReliableTrack) -> Option<u64> {
+        Some(track.counters().send_doorbells)
+    }
+
+    fn arms(&self, track: &ReliableTrack) -> Option<u64> {
+        Some(track.counters().arms)
+    }
+
+    fn unavailable(&self) -> Option<String> {
+        rdma::unavailable()
+    }
+}
+
+trespass_conformance::conformance_tests!(VerbsHarness);
