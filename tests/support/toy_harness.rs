@@ -31,14 +31,14 @@ impl Harness for ToyHarness {
     }
 
     fn doorbells(&self, track: &ToyTrack) -> Option<u64> {
-        Some(track.sender().doorbells())
+        Some(track.sender.doorbells())
     }
 
     fn arms(&self, track: &ToyTrack) -> Option<u64> {
-        Some(track.sender().arms())
+        Some(track.sender.arms())
     }
 
     fn cut(&self, track: &ToyTrack) -> Option<ErrorKind> {
-        Some(track.sender().cut())
+        Some(track.sender.cut())
     }
 }

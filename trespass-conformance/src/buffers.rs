@@ -2,16 +2,14 @@
 
 use std::thread;
 
-use trespass_core::{
-    Endpoint, ErrorKind, RecvSide, RecvSideExt, SendBuf, SendSide, SendSideExt, Track, TransportError,
-};
+use trespass_core::{Endpoint, ErrorKind, RecvSide, SendBuf, SendSide, Track, TransportError};
 
 use crate::harness::Harness;
 use crate::traffic::{
     BLANK, bytes, check, close, exchange, expect_kind, failure, join, listen, now, one_way, pair, put_flushed,
     reserve_all, settle, stamp, take, try_put,
 };
-use crate::wait::{Counter, Dice, Waits, both, poll_once};
+use crate::wait::{Counter, Dice, RecvWait, SendWait, Waits, both, poll_once};
 
 /// Every length from nothing to the maximum arrives as it was sent, in both directions.
 pub fn every_length_arrives_whole<H: Harness>(h: &H) {

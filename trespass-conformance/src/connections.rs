@@ -3,17 +3,14 @@
 use std::collections::HashSet;
 use std::thread;
 
-use trespass_core::{
-    Endpoint, ErrorKind, Fabric, Incoming, Listener, ListenerExt, RecvSideExt, SendSide, SendSideExt, Timer,
-    TransportError,
-};
+use trespass_core::{Endpoint, ErrorKind, Fabric, Incoming, Listener, ListenerExt, SendSide, Timer, TransportError};
 
 use crate::ends::assert_in_time;
 use crate::harness::Harness;
 use crate::traffic::{
     Pair, close, exchange, expect_kind, join, listen, one_way, pair, put_flushed, receive_end, stamp, take, try_put,
 };
-use crate::wait::{Waits, both, poll_and_drop, poll_once};
+use crate::wait::{RecvWait, SendWait, Waits, both, poll_and_drop, poll_once};
 
 /// A connection to an address where nobody listens fails in time, whether nobody ever did or nobody does any more.
 pub fn nobody_there_fails_in_time<H: Harness>(h: &H) {
@@ -135,18 +132,20 @@ fn fresh_connection<H: Harness>(h: &H, client: &H::Fabric, listener: &mut <H::Fa
     });
 }
 
-/// Connections made at once do not cross, and addresses say who is who.
+/// Connections made at once, to two listeners, do not cross: each leads where it was meant to, both ways, and addresses say
+/// who is who.
 pub fn connections_at_once_do_not_cross<H: Harness>(h: &H) {
     let fabrics = h.fabrics();
-    let mut listener = listen(h, &fabrics.server);
-    let addr = listener.local();
-    let count = h.many(8).max(3) as u64;
+    let count = 2 * h.many(4).max(2) as u64;
+    let mut listeners = [listen(h, &fabrics.server), listen(h, &fabrics.server)];
+    let addrs = [listeners[0].local(), listeners[1].local()];
     thread::scope(|scope| {
         for id in 0..count {
-            let (client, addr) = (fabrics.client.clone(), addr.clone());
+            let (client, addr) = (fabrics.client.clone(), addrs[(id % 2) as usize].clone());
             scope.spawn(move || {
                 let track = h.wait("one of many connections", client.connect(&addr));
                 let mut track = track.unwrap_or_else(|error| panic!("client {id} cannot connect: {error}"));
+                assert_eq!(track.peer(), addr, "the peer that a track names is not the address that was connected to");
                 let name = track.local().to_string();
                 let mut buf = h.wait("a slot", track.reserve(8 + name.len())).expect("a slot");
                 buf[..8].copy_from_slice(&id.to_le_bytes());
@@ -158,20 +157,29 @@ pub fn connections_at_once_do_not_cross<H: Harness>(h: &H) {
                 receive_end(h, &mut track);
             });
         }
-        let mut tracks = Vec::new();
-        for _ in 0..count {
-            let incoming = h.wait("a request", listener.incoming()).expect("a request");
-            let asked = incoming.peer();
-            let track = h.wait("an accept", incoming.accept()).unwrap_or_else(|error| panic!("cannot accept: {error}"));
-            assert_eq!(track.peer(), asked, "a track and its request name different peers");
-            tracks.push(track);
-        }
         let mut seen = HashSet::new();
-        for track in &mut tracks {
+        let mut tracks = Vec::new();
+        for (parity, listener) in (0..).zip(&mut listeners) {
+            for _ in 0..count / 2 {
+                let incoming = h.wait("a request", listener.incoming()).expect("a request");
+                let asked = incoming.peer();
+                let track =
+                    h.wait("an accept", incoming.accept()).unwrap_or_else(|error| panic!("cannot accept: {error}"));
+                assert_eq!(track.peer(), asked, "a track and its request name different peers");
+                assert_eq!(
+                    track.local(),
+                    addrs[parity as usize],
+                    "an accepted track has another address than its listener"
+                );
+                tracks.push((parity, track));
+            }
+        }
+        for (parity, track) in &mut tracks {
             let hello = h.wait("the name of a client", track.recv()).expect("a message");
             let (id, name) = hello.split_at(8);
             let id = u64::from_le_bytes(id.try_into().expect("eight bytes"));
             assert!(seen.insert(id), "two tracks lead to client {id}");
+            assert_eq!(id % 2, *parity, "client {id} has come to the other listener");
             assert_eq!(
                 name,
                 track.peer().to_string().as_bytes(),
@@ -179,7 +187,7 @@ pub fn connections_at_once_do_not_cross<H: Harness>(h: &H) {
             );
             h.wait("a slot for the answer", put_flushed(track, id, 100));
         }
-        tracks.iter_mut().for_each(|track| close(h, track));
+        tracks.iter_mut().for_each(|(_, track)| close(h, track));
     });
 }
 

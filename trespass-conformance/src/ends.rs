@@ -1,12 +1,9 @@
 //! Ends: what is delivered before them, how they look, and that everybody hears of them.
 
 use std::task::Context;
-use std::thread;
 use std::time::Duration;
 
-use trespass_core::{
-    Endpoint, ErrorKind, Fabric, RecvSide, RecvSideExt, SendSide, SendSideExt, Timer, Track, TransportError,
-};
+use trespass_core::{Endpoint, ErrorKind, Fabric, RecvSide, SendSide, Timer, Track, TransportError};
 
 use crate::flow::stall;
 use crate::harness::{Harness, skip, time_scale};
@@ -14,7 +11,7 @@ use crate::traffic::{
     Pair, check, close, exchange, expect_kind, failure, join, listen, now, one_way, pair, put_flushed, receive_end,
     send_end, settle, stamp, take, try_put,
 };
-use crate::wait::{Counter, Waits, both, poll_once};
+use crate::wait::{Counter, RecvWait, SendWait, Waits, both, poll_once};
 
 /// All that arrived is delivered before the end, which is `Closed`, again and again; the receive side is ready all the
 /// while.
@@ -268,12 +265,13 @@ pub fn the_end_wakes_everybody<H: Harness>(h: &H) {
 pub fn the_end_wakes_a_stalled_sender<H: Harness>(h: &H) {
     let Pair { mut client, mut server, .. } = pair(h);
     let (held, _) = stall(h, &mut client, &mut server, 0);
-    thread::scope(|scope| {
-        scope.spawn(move || drop(server));
-        let end = h.wait("the end of a stalled track", client.reserve(8));
-        let error = end.err().expect("an end, because nobody receives");
-        expect_kind("the end of a stalled track", &error, &[ErrorKind::Closed]);
-    });
+    let counter = Counter::new();
+    let waker = counter.waker();
+    assert!(client.poll_send_ready(&mut Context::from_waker(&waker)).is_pending(), "no slot is free");
+    drop(server);
+    counter.expect_wake(h, "the end, which a stalled sender waited for");
+    let end = send_end(h, &mut client);
+    expect_kind("the end of a stalled track", &end, &[ErrorKind::Closed]);
     drop(held);
 }
 

@@ -9,14 +9,26 @@ use crate::traffic::{
     Pair, close, exchange, expect_kind, length, now, one_way, pair, put, put_flushed, receive_end, reserve_all, settle,
     stamp, take, try_put,
 };
-use crate::wait::{Waits, both, poll_once};
+use crate::wait::{SendWait, Waits, both, poll_once};
 
 /// Messages of all lengths, both ways at once: each arrives, once, in the order in which it was queued, and then there
 /// are no more.
 pub fn messages_arrive_once_in_order<H: Harness>(h: &H) {
     let Pair { mut client, mut server, .. } = pair(h);
-    let count = h.many(2000) as u64;
     let max = client.limits().max_message;
+    let room = client.limits().send_slots.min(server.limits().recv_slots) as u64;
+    let mut first = 1 << 40;
+    for batch in (1..=room).chain([room, 1, room]) {
+        for id in first..first + batch {
+            h.wait("a slot", put(&mut client, id, length(id, max)));
+        }
+        client.flush().expect("a flush");
+        for id in first..first + batch {
+            drop(h.wait("a message of a batch", take(&mut server, id, length(id, max))));
+        }
+        first += batch;
+    }
+    let count = h.many(2000) as u64;
     thread::scope(|scope| {
         scope.spawn(|| h.wait("the server's traffic", talk_and_listen(&mut server, count, max, false)));
         h.wait("the client's traffic", talk_and_listen(&mut client, count, max, true));
@@ -72,25 +84,19 @@ pub fn flushed_messages_arrive_before_a_close<H: Harness>(h: &H) {
 /// A close waits for the messages that had no room yet, while a slow receiver makes it.
 pub fn a_close_waits_for_a_slow_receiver<H: Harness>(h: &H) {
     let Pair { mut client, mut server, .. } = pair(h);
-    let count = client.limits().send_slots as u64 + server.limits().recv_slots as u64;
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut sent = 0;
-            while sent < count && try_put(&mut client, sent, 60) {
-                sent += 1;
-                client.flush().expect("a flush");
-            }
-            for id in sent..count {
-                h.wait("a slot", put(&mut client, id, 60));
-            }
-            close(h, &mut client);
-        });
-        for id in 0..count {
+    let (held, sent) = stall(h, &mut client, &mut server, 0);
+    assert!(poll_once(|cx| client.poll_close(cx)).is_none(), "a close is over, though nobody takes the messages");
+    let first = held.len() as u64;
+    drop(held);
+    let receive = async {
+        for id in first..sent {
             // One at a time: the next has room only when this is given back.
-            drop(h.wait(format_args!("message {id}, sent before a close"), take(&mut server, id, 60)));
+            drop(take(&mut server, id, STALL_LEN).await);
         }
-        receive_end(h, &mut server);
-    });
+    };
+    let (closed, ()) = h.wait("a close, and the messages that were sent before it", both(client.close(), receive));
+    closed.unwrap_or_else(|error| panic!("the close is not clean: {error}"));
+    receive_end(h, &mut server);
 }
 
 /// No more than `send_slots` are reserved or under way; the next reserve says `WouldBlock`, again and again, and a slot

@@ -2,12 +2,10 @@
 
 use std::fmt::Debug;
 
-use trespass_core::{
-    Fabric, Incoming, Listener, ListenerExt, RecvSide, RecvSideExt, SendSide, SendSideExt, TransportError, TryError,
-};
+use trespass_core::{Fabric, Incoming, Listener, ListenerExt, RecvSide, SendSide, TransportError, TryError};
 
 use crate::harness::{Fabrics, Harness};
-use crate::wait::{Waits, both, mix};
+use crate::wait::{RecvWait, SendWait, Waits, both, mix};
 
 /// Two tracks that are joined to each other, and what they came from.
 pub(crate) struct Pair<F: Fabric> {

@@ -12,6 +12,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+use trespass_core::{RecvSide, SendSide, TryError};
+
 use crate::harness::Harness;
 
 /// Runs `future` to its end on this thread.
@@ -153,6 +155,62 @@ pub(crate) async fn both<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Out
         }
     })
     .await
+}
+
+/// Waiting for a slot: as [`trespass_core::SendSideExt`], but a side that is always ready and never is ends in a panic.
+pub(crate) trait SendWait: SendSide {
+    /// Waits for a slot and claims `len` bytes with it.
+    fn reserve(&mut self, len: usize) -> impl Future<Output = Result<Self::SendBuf, Self::Error>> {
+        let mut in_vain = InVain::default();
+        poll_fn(move |cx| {
+            loop {
+                match self.try_reserve(len) {
+                    Ok(buf) => return Poll::Ready(Ok(buf)),
+                    Err(TryError::Failed(error)) => return Poll::Ready(Err(error)),
+                    Err(TryError::WouldBlock) => std::task::ready!(self.poll_send_ready(cx)),
+                }
+                in_vain.count("poll_send_ready says ready, and try_reserve says WouldBlock");
+            }
+        })
+    }
+
+    /// Ends the track cleanly.
+    fn close(&mut self) -> impl Future<Output = Result<(), Self::Error>> {
+        poll_fn(|cx| self.poll_close(cx))
+    }
+}
+
+impl<S: SendSide> SendWait for S {}
+
+/// Waiting for a message: as [`trespass_core::RecvSideExt`], but a side that is always ready and never is ends in a panic.
+pub(crate) trait RecvWait: RecvSide {
+    /// Waits for the next message.
+    fn recv(&mut self) -> impl Future<Output = Result<Self::RecvBuf, Self::Error>> {
+        let mut in_vain = InVain::default();
+        poll_fn(move |cx| {
+            loop {
+                match self.try_recv() {
+                    Ok(buf) => return Poll::Ready(Ok(buf)),
+                    Err(TryError::Failed(error)) => return Poll::Ready(Err(error)),
+                    Err(TryError::WouldBlock) => std::task::ready!(self.poll_recv_ready(cx)),
+                }
+                in_vain.count("poll_recv_ready says ready, and try_recv says WouldBlock");
+            }
+        })
+    }
+}
+
+impl<R: RecvSide> RecvWait for R {}
+
+/// Counts how often a side was ready in vain.
+#[derive(Default)]
+struct InVain(u32);
+
+impl InVain {
+    fn count(&mut self, what: &str) {
+        self.0 += 1;
+        assert!(self.0 < 1000, "{what}, {} times in one wait", self.0);
+    }
 }
 
 /// What a poll gave, if it gave something.

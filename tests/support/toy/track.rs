@@ -18,7 +18,8 @@ use super::{Shared, ToyAddr, ToyConfig, ToyError, lock};
 /// One end of a connection.
 #[derive(Debug)]
 pub struct ToyTrack {
-    sender: ToySender,
+    /// Has the counts.
+    pub sender: ToySender,
     receiver: ToyReceiver,
 }
 
@@ -106,11 +107,6 @@ impl ToyTrack {
             Self { sender: ToySender { end: end.clone(), closing: None }, receiver: ToyReceiver { end } }
         };
         (track(0), track(1))
-    }
-
-    /// Its sending half, which has the counts.
-    pub fn sender(&self) -> &ToySender {
-        &self.sender
     }
 }
 

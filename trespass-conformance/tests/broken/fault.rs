@@ -1,0 +1,206 @@
+//! The ways in which a fabric is broken on purpose, and the property that has to notice each.
+
+/// Makes the enum, and the table from it.
+macro_rules! faults {
+    ($($(#[$doc:meta])+ $fault:ident => $group:ident :: $property:ident, $says:literal;)*) => {
+        /// What a [`Broken`](crate::fabric::Broken) fabric does wrong.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Fault {
+            /// Nothing: everything has to pass.
+            Nothing,
+            $($(#[$doc])+ $fault,)*
+        }
+
+        /// Each fault, the property that notices it, and a part of what that says.
+        pub(crate) const TABLE: &[(Fault, &str, &str)] =
+            &[$((Fault::$fault, concat!(stringify!($group), "::", stringify!($property)), $says)),*];
+
+        /// One test per fault.
+        #[allow(non_snake_case)]
+        mod caught {
+            $(
+                #[test]
+                fn $fault() {
+                    crate::catch(super::Fault::$fault);
+                }
+            )*
+        }
+    };
+}
+
+faults! {
+    // What happens to messages.
+    /// One message in seven is lost.
+    Drops => flow::messages_arrive_once_in_order, "";
+    /// One message in seven comes twice.
+    Duplicates => flow::messages_arrive_once_in_order, "";
+    /// One message in seven is overtaken by the next.
+    Swaps => flow::messages_arrive_once_in_order, "";
+    /// The longest messages lose their last byte.
+    Truncates => buffers::every_length_arrives_whole, "has another length than it was sent with";
+    /// A bit flips in messages of more than 64 bytes.
+    Corrupts => buffers::every_length_arrives_whole, "differs at byte";
+    /// A flush sends an empty message of its own.
+    Invents => flow::only_what_was_sent_arrives, "was sent by a flush";
+    /// `truncate` does nothing.
+    IgnoresTruncate => buffers::truncate_shortens_the_message, "after truncate";
+    /// A message that arrives before its accept is polled is lost.
+    LosesEarlyMessages => connections::an_early_message_waits, "message 0";
+    /// A message that arrives before its connect is polled is lost.
+    LosesEarlyAnswers => connections::an_early_answer_waits, "an early answer";
+
+    // Buffers.
+    /// A buffer is a byte longer than was asked for.
+    ReservesTooMuch => buffers::reserve_gives_what_was_asked_for, "another length than was asked for";
+    /// A reserve above the maximum gets the maximum.
+    ClampsOversize => buffers::reserve_gives_what_was_asked_for, "succeeded where it has to fail";
+    /// A reserve above the maximum costs a slot.
+    OversizeCostsASlot => buffers::reserve_gives_what_was_asked_for, "WouldBlock";
+    /// A reserve above the maximum ends the track.
+    OversizeEndsTheTrack => buffers::reserve_gives_what_was_asked_for, "kind Closed";
+    /// With all other slots taken, a send of the last one finds no room.
+    SendFindsNoRoom => buffers::reserved_buffers_can_be_sent, "a reserved buffer cannot be sent";
+    /// A buffer that is dropped unsent keeps its slot.
+    LeaksASlot => buffers::dropped_send_buffers_free_their_slots, "is kept";
+    /// A buffer that is dropped unsent gives its slot back and wakes nobody.
+    FreedSlotWakesNobody => buffers::dropped_send_buffer_wakes_the_sender, "a wake-up was lost";
+    /// A received buffer is never posted again.
+    LeaksAReceive => buffers::dropped_receive_buffers_are_posted_again, "were given back";
+    /// A received buffer that is given back wakes nobody.
+    ReturnedBufferWakesNobody => buffers::dropped_receive_buffers_wake_the_receiver, "a wake-up was lost";
+    /// Buffers are blank when their track is gone.
+    BuffersDieWithTheTrack => buffers::buffers_outlive_everything, "differs at byte 0";
+    /// A buffer of another track is sent by way of a copy.
+    AcceptsForeignBuffers => buffers::foreign_buffers_come_back, "was sent";
+    /// A buffer of another track is refused with another kind.
+    MisnamesForeignBuffers => buffers::foreign_buffers_come_back, "kind Config";
+    /// The memory of a received buffer is used for the next message while it is still shown: it was returned before its
+    /// time.
+    OverwritesHeldBuffers => buffers::held_receive_buffers_stay_unchanged, "differs at byte";
+    /// The memory of a sent message is reserved again before the message has left: it was returned before its completion.
+    ReusesSentMemory => buffers::sent_memory_is_not_reused_early, "differs at byte";
+    /// A reserved buffer shows what was received last.
+    ShowsReceivedBytes => buffers::reserved_buffers_hold_nothing_of_a_peer, "has bytes of somebody's";
+
+    // Flow.
+    /// A full send queue is an error.
+    FullQueueIsAnError => flow::a_full_send_queue_would_block, "that should live has failed";
+    /// There is no end to the send slots.
+    HasNoBound => flow::a_full_send_queue_would_block, "all the send slots";
+    /// A stalled sender fails after a while.
+    StallIsAnError => flow::a_receiver_that_holds_all_stalls_the_sender, "that should live has failed";
+    /// A track with all its send slots taken receives nothing.
+    FullQueueBlocksTheReceiver => flow::directions_are_independent, "";
+    /// Counts receives that were given back twice.
+    CountsReceivesTwice => flow::posted_counts_receives, "posted";
+    /// Counts no receives at the start.
+    StartsAtZero => flow::posted_counts_receives, "posted at the start";
+    /// Each send rings.
+    RingsForEachSend => flow::one_flush_is_one_doorbell, "doorbells for one flush";
+    /// A flush of nothing rings.
+    RingsForNothing => flow::one_flush_is_one_doorbell, "doorbells for one flush of 0 messages";
+
+    // Waking.
+    /// One wake-up of the receive side in five is lost.
+    LosesReceiveWakeUps => waking::ping_pong_loses_no_wake_up, "";
+    /// One wake-up of the send side in five is lost.
+    LosesSendWakeUps => waking::a_slot_wakes_the_latest_waker, "a wake-up was lost";
+    /// The first waker stays, until it is woken.
+    KeepsTheFirstWaker => waking::a_message_wakes_the_latest_waker, "a wake-up was lost";
+    /// The first waker stays for ever.
+    KeepsTheFirstWakerForGood => waking::a_new_waker_at_every_poll_will_do, "";
+    /// What came between a `try_recv` and the poll is not looked for.
+    ForgetsTheRecheck => waking::a_poll_looks_again, "a wake-up was lost";
+    /// Panics at a waker that does nothing.
+    HatesNoopWakers => waking::a_waker_that_does_nothing_is_legal, "no-op";
+    /// A slot that was waited for is kept for whoever waited, who may be gone.
+    KeepsSlotsForTheGone => waking::dropped_futures_lose_nothing, "cost slots";
+    /// Waiting does not flush.
+    WaitsWithoutAFlush => waking::waiting_flushes_first, "what was queued before";
+    /// Waiting for messages does not flush.
+    ReceivesWithoutAFlush => waking::waiting_flushes_first, "what was queued before a wait for messages";
+    /// `try_recv` arms.
+    ArmsInTry => waking::try_calls_arm_nothing, "that never wait";
+    /// Both sides of a track wait in one place.
+    HasOneWakerForBoth => waking::each_side_has_its_own_waker, "a wake-up was lost";
+    /// What was reserved before a split is foreign after it.
+    SplitForgetsBuffers => waking::halves_work_on_two_threads, "reserved before the split";
+    /// The receive side of a split track is never woken.
+    SplitReceiverIsNotWoken => waking::halves_work_on_two_threads, "";
+    /// One buffer in nine is lost if another thread gives it back.
+    LosesBuffersOfOtherThreads => waking::buffers_dropped_at_any_moment_stall_nothing, "";
+    /// Room that the peer makes does not wake a stalled sender.
+    StalledSenderIsNotWoken => waking::a_stalled_sender_is_woken, "a wake-up was lost";
+    /// A request wakes nobody.
+    RequestWakesNobody => waking::a_request_wakes_the_latest_waker, "a wake-up was lost";
+    /// A close that is polled twice forgets what it was about.
+    ForgetsDroppedClose => waking::a_dropped_close_goes_on, "";
+
+    // Ends.
+    /// A close is over before its messages have arrived.
+    ClosesEarly => flow::flushed_messages_arrive_before_a_close, "cannot receive message";
+    /// A close does not wait for a receiver that has no room.
+    ClosesWithoutTheReceiver => flow::a_close_waits_for_a_slow_receiver, "";
+    /// The end overtakes what had arrived.
+    EndOvertakes => ends::everything_arrived_comes_before_the_end, "cannot receive message";
+    /// The end is told once.
+    TellsTheEndOnce => ends::everything_arrived_comes_before_the_end, "does not become WouldBlock";
+    /// The end is not ready.
+    EndIsNotReady => ends::everything_arrived_comes_before_the_end, "";
+    /// A dropped peer looks like a broken link.
+    DeathIsDisconnected => ends::a_close_and_a_death_look_alike, "kind Disconnected";
+    /// A broken link looks like a close.
+    CutLooksLikeAClose => ends::a_cut_link_has_its_own_kind, "kind Closed";
+    /// The second close is an error.
+    ClosesOnce => ends::a_close_is_idempotent, "not clean";
+    /// A closed track still reserves.
+    ReservesAfterAClose => ends::a_close_is_idempotent, "succeeded where it has to fail";
+    /// A close after the peer's is a protocol violation.
+    BothMayNotClose => ends::both_ends_may_close_at_once, "kind Protocol";
+    /// A close throws away what was not read yet.
+    CloseThrowsAway => ends::a_closed_track_can_still_be_read, "cannot receive message";
+    /// A close waits for a peer that takes nothing without end.
+    ClosesWithoutADeadline => ends::a_close_has_a_deadline, "never became ready";
+    /// A close gives up at once.
+    ClosesWithoutPatience => ends::a_close_has_a_deadline, "gave up after";
+    /// A close is clean, whatever was lost.
+    CloseHidesLoss => ends::a_close_tells_what_was_lost, "though what was flushed has not arrived";
+    /// Dropping a track does not end it.
+    DropDoesNotEnd => ends::a_track_dropped_under_load_ends, "";
+    /// Dropping the receiving half ends the sending one.
+    DroppedReceiverEndsTheSender => ends::a_sender_outlives_its_receiver, "closed";
+    /// The end wakes nobody.
+    EndWakesNobody => ends::the_end_wakes_everybody, "a wake-up was lost";
+    /// The end does not wake a sender.
+    EndWakesNoSender => ends::the_end_wakes_a_stalled_sender, "a wake-up was lost";
+    /// A close does not wake the other half of its track.
+    CloseWakesNobodyHere => ends::a_close_wakes_the_own_receiver, "a wake-up was lost";
+    /// Each later error is another one.
+    ErrorsChange => ends::the_first_cause_sticks, "in round";
+    /// The end of one track is the end of all.
+    EndOfOneEndsAll => ends::the_end_of_one_disturbs_no_other, "";
+
+    // Connections.
+    /// A connect to nobody hangs.
+    NobodyThereHangs => connections::nobody_there_fails_in_time, "never became ready";
+    /// A request that is dropped is not answered.
+    DroppedRequestIsSilent => connections::a_refused_request_is_refused, "kind TimedOut";
+    /// A connect has no deadline.
+    HandshakeHasNoDeadline => connections::an_unanswered_connect_times_out, "never became ready";
+    /// A connect that was dropped is answered all the same.
+    DroppedConnectLivesOn => connections::a_dropped_handshake_leaves_nothing, "";
+    /// A connect that was dropped ends the listener.
+    DroppedConnectEndsTheListener => connections::a_dropped_handshake_leaves_nothing, "a listener has ended";
+    /// Two connections made at once are crossed.
+    Crosses => connections::connections_at_once_do_not_cross, "";
+    /// A closed listener goes on.
+    ClosedListenerGoesOn => connections::a_closed_listener_refuses, "";
+    /// A listener takes its tracks with it.
+    ListenerTakesItsTracks => connections::a_closed_listener_refuses, "closed";
+    /// A second listener at one address gets another one.
+    MovesTheSecondListener => connections::an_address_is_listened_at_once, "two listeners";
+    /// An address is taken for good.
+    AddressStaysTaken => connections::an_address_is_listened_at_once, "cannot listen again";
+    /// A fabric takes its tracks with it.
+    FabricTakesItsTracks => connections::tracks_outlive_their_fabric, "closed";
+}

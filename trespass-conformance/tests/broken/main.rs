@@ -1,0 +1,45 @@
+//! The kit is itself tested: a fabric that is broken on purpose, in every way that is listed, is caught by the property
+//! that is there for it; and every property catches something.
+
+mod bufs;
+mod fabric;
+mod fault;
+mod tap;
+#[path = "../../../tests/support/toy/mod.rs"]
+mod toy;
+mod track;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use fabric::BrokenHarness;
+use fault::{Fault, TABLE};
+use trespass_conformance::{Property, properties};
+
+trespass_conformance::conformance_tests!(BrokenHarness::new(Fault::Nothing));
+
+/// Checks that the property that is named for `fault` fails with what it should say.
+fn catch(fault: Fault) {
+    let (_, name, says) = TABLE.iter().find(|(listed, ..)| *listed == fault).expect("a fault of the table");
+    let mut harness = BrokenHarness::new(fault);
+    // It will not come, whatever it is: there is no sense in waiting for long.
+    harness.patience = Duration::from_millis(700);
+    let failed = catch_unwind(AssertUnwindSafe(|| property(name).check(&harness)));
+    let panic = failed.expect_err("nobody noticed");
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    let text = text.expect("a panic with a text");
+    assert!(text.contains(says), "{fault:?} was noticed, but by: {text}");
+}
+
+fn property(name: &str) -> Property<BrokenHarness> {
+    let found = properties().into_iter().find(|property| property.to_string() == name);
+    found.unwrap_or_else(|| panic!("there is no property {name}"))
+}
+
+#[test]
+fn every_property_catches_something() {
+    for property in properties::<BrokenHarness>() {
+        let caught = TABLE.iter().any(|(_, name, _)| *name == property.to_string());
+        assert!(caught, "no fault is there for {property}: can it fail at all?");
+    }
+}
