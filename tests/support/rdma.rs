@@ -35,7 +35,8 @@ pub(crate) use needs_rdma;
 /// A fabric on the device that has `ip`.
 #[cfg(feature = "verbs")]
 pub(crate) fn fabric(ip: IpAddr, config: trespass_verbs::VerbsConfig) -> trespass_verbs::VerbsFabric {
-    trespass_verbs::VerbsFabric::open(config.with_local(ip)).unwrap_or_else(|error| panic!("the device of {ip}: {error}"))
+    trespass_verbs::VerbsFabric::open(config.with_local(ip))
+        .unwrap_or_else(|error| panic!("the device of {ip}: {error}"))
 }
 
 /// Two tracks, joined: the one that connected and the one that accepted.

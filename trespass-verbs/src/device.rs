@@ -32,14 +32,14 @@ impl Device {
     /// Chooses and opens a device, and asks it for what `config` wants.
     pub(crate) fn open(config: &VerbsConfig) -> Result<Self, VerbsError> {
         let (name, local, context) = choose(config)?;
-        let attr = context.query_device().map_err(|error| VerbsError::sideway("query the device", &error))?;
+        let attr = context.query_device().map_err(|error| VerbsError::sideway("query the device", error))?;
         within("send_slots", config.send_slots, attr.max_qp_wr(), &name)?;
         within("recv_slots", config.recv_slots, attr.max_qp_wr(), &name)?;
         within("send_slots", cq_depth(config.send_slots) as usize, attr.max_cqe(), &name)?;
         within("recv_slots", cq_depth(config.recv_slots) as usize, attr.max_cqe(), &name)?;
-        let pd = context.alloc_pd().map_err(|error| VerbsError::sideway("make a protection domain", &error))?;
+        let pd = context.alloc_pd().map_err(|error| VerbsError::sideway("make a protection domain", error))?;
         let channel =
-            context.create_comp_channel().map_err(|error| VerbsError::sideway("make a completion channel", &error))?;
+            context.create_comp_channel().map_err(|error| VerbsError::sideway("make a completion channel", error))?;
         channel
             .set_nonblocking(true)
             .and_then(|()| set_nonblocking(async_fd(&context)))
@@ -64,7 +64,7 @@ fn within(setting: &'static str, value: usize, most: i32, device: &str) -> Resul
 
 /// The device that was named, or that has the address that was named, or the first with an active port.
 fn choose(config: &VerbsConfig) -> Result<(String, Option<IpAddr>, Arc<DeviceContext>), VerbsError> {
-    let devices = DeviceList::new().map_err(|error| VerbsError::sideway("list the devices", &error))?;
+    let devices = DeviceList::new().map_err(|error| VerbsError::sideway("list the devices", error))?;
     let mut seen = Vec::new();
     for device in &devices {
         let name = device.name();
@@ -75,7 +75,7 @@ fn choose(config: &VerbsConfig) -> Result<(String, Option<IpAddr>, Arc<DeviceCon
         let context = match device.open() {
             Ok(context) => context,
             Err(error) => {
-                seen.push(format!("{name} (cannot be opened: {})", VerbsError::sideway("open it", &error)));
+                seen.push(format!("{name} (cannot be opened: {})", VerbsError::sideway("open it", error)));
                 continue;
             }
         };

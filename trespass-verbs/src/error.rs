@@ -1,10 +1,10 @@
 //! What can go wrong on verbs, and what to do about it.
 
-use std::error::Error as StdError;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use sideway::ibverbs::{completion, device, device_context, memory_region};
 use thiserror::Error;
 use trespass_core::{ErrorKind, TransportError};
 
@@ -171,15 +171,42 @@ impl VerbsError {
         }
     }
 
-    /// A failure of sideway, which keeps the errno as its source.
-    pub(crate) fn sideway(action: &'static str, error: &(dyn StdError + 'static)) -> Self {
-        let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
-        while let Some(inner) = cause {
-            if let Some(os) = inner.downcast_ref::<io::Error>() {
-                return Self::os(action, os);
-            }
-            cause = inner.source();
+    /// A failure of sideway, by the errno inside.
+    pub(crate) fn sideway(action: &'static str, error: impl OsCause) -> Self {
+        match error.os_cause() {
+            Ok(os) => Self::os(action, &os),
+            Err(why) => Self::Device { action, why },
         }
-        Self::Device { action, why: error.to_string() }
     }
+}
+
+/// sideway's errors forward to the system's error inside without naming it as their source, so each is opened by type.
+pub(crate) trait OsCause {
+    /// The system's error inside, or what else it is.
+    fn os_cause(self) -> Result<io::Error, String>;
+}
+
+macro_rules! os_cause {
+    ($($error:path: $kind:path),* $(,)?) => {$(
+        impl OsCause for $error {
+            fn os_cause(self) -> Result<io::Error, String> {
+                use $kind as Kind;
+                match self.0 {
+                    Kind::Ibverbs(os) => Ok(os),
+                    #[allow(unreachable_patterns)]
+                    other => Err(other.to_string()),
+                }
+            }
+        }
+    )*};
+}
+
+os_cause! {
+    completion::CreateCompletionChannelError: completion::CreateCompletionChannelErrorKind,
+    completion::CreateCompletionQueueError: completion::CreateCompletionQueueErrorKind,
+    device::GetDeviceListError: device::GetDeviceListErrorKind,
+    device::OpenDeviceError: device::OpenDeviceErrorKind,
+    device_context::AllocateProtectionDomainError: device_context::AllocateProtectionDomainErrorKind,
+    device_context::QueryDeviceError: device_context::QueryDeviceErrorKind,
+    memory_region::RegisterMemoryRegionError: memory_region::RegisterMemoryRegionErrorKind,
 }

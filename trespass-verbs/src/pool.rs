@@ -141,7 +141,7 @@ impl Chunk {
         // SAFETY: the mapping is `len` bytes, and outlives the registration: it is the later field of one struct, and
         // nothing else holds the region. Only slots of this crate touch the memory.
         let region = unsafe { pd.reg_mr(memory.start.as_ptr() as usize, len, AccessFlags::LocalWrite) }
-            .map_err(|error| VerbsError::sideway("register memory", &error))?;
+            .map_err(|error| VerbsError::sideway("register memory", error))?;
         Ok(Self { region, memory })
     }
 }

@@ -36,7 +36,7 @@ impl Cq {
             .setup_cq_context(token as usize as *mut c_void)
             .setup_comp_channel(channel, 0)
             .build()
-            .map_err(|error| VerbsError::sideway("create a completion queue", &error))?;
+            .map_err(|error| VerbsError::sideway("create a completion queue", error))?;
         Ok(Self { cq: ManuallyDrop::new(cq), leak: false })
     }
 

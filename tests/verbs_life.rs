@@ -1,0 +1,201 @@
+//! Connections come and go, in good and bad ways, and leave nothing behind: no queue pair, no memory region, no
+//! connection identifier, no descriptor, no memory.
+#![cfg(feature = "verbs")]
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_executor::block_on;
+use trespass_core::{Fabric, Incoming, Listener, ListenerExt, RecvSideExt, SendSide, SendSideExt};
+use trespass_verbs::{ReliableTrack, TrackListener, VerbsConfig, VerbsFabric, leaked_queue_pairs};
+
+#[path = "support/rdma.rs"]
+mod rdma;
+use rdma::needs_rdma;
+
+/// What this process holds of the devices, as the kernel counts it, and of the system.
+#[derive(Debug, PartialEq, Eq)]
+struct Holdings {
+    /// Queue pairs, memory regions, completion queues and connection identifiers, a line for each device.
+    rdma: String,
+    descriptors: usize,
+}
+
+impl Holdings {
+    /// With no fabric open. librdmacm has been used before, since what it opens for itself it keeps.
+    fn at_rest() -> Self {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while drivers() > 0 {
+            assert!(Instant::now() < deadline, "a driver outlives its fabric");
+            std::thread::yield_now();
+        }
+        Self::now()
+    }
+
+    fn now() -> Self {
+        let descriptors = std::fs::read_dir("/proc/self/fd").expect("the descriptors").count();
+        Self { rdma: rdma::run(Command::new("rdma").args(["resource", "show"])), descriptors }
+    }
+
+    /// The driver tears down in its own time: what it holds now, once that is `self` or time is up.
+    fn or_latest(&self) -> Self {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let now = Self::now();
+            if now == *self || Instant::now() > deadline {
+                return now;
+            }
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// How many drivers this process runs: each tears everything down before its thread ends.
+fn drivers() -> usize {
+    let threads = std::fs::read_dir("/proc/self/task").expect("the threads of this process");
+    let name =
+        |thread: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(thread.ok()?.path().join("comm")).ok();
+    threads.filter_map(name).filter(|name| name.trim_end() == "trespass-verbs").count()
+}
+
+/// The kernel counts for all: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    World::new().end();
+    guard
+}
+
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("the status of this process");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
+    line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+}
+
+/// Accepts, echoes one message, and waits for the end, for every connection until the listener is closed.
+async fn serve(mut listener: TrackListener, stop: mpsc::Receiver<()>) {
+    while let Ok(incoming) = listener.incoming().await {
+        if stop.try_recv().is_ok() {
+            return;
+        }
+        let Ok(mut track) = incoming.accept().await else { continue };
+        let Ok(message) = track.recv().await else { continue };
+        let Ok(mut reply) = track.reserve(message.len()).await else { continue };
+        reply.copy_from_slice(&message);
+        if track.send(reply).is_ok() && track.flush().is_ok() {
+            let _ = track.recv().await;
+        }
+    }
+}
+
+async fn exchange(mut track: ReliableTrack) {
+    let mut message = track.reserve(100).await.expect("a slot");
+    message.fill(3);
+    track.send(message).expect("sent");
+    assert_eq!(&*track.recv().await.expect("the echo"), [3; 100]);
+    track.close().await.expect("closed");
+}
+
+struct World {
+    client: VerbsFabric,
+    addr: SocketAddr,
+    stop: mpsc::Sender<()>,
+    server: std::thread::JoinHandle<()>,
+}
+
+impl World {
+    fn new() -> Self {
+        let (near, far) = rdma::addresses();
+        let config = || VerbsConfig::default().with_slots(1024, 8, 8);
+        let server = rdma::fabric(far, config());
+        let client = rdma::fabric(near, config());
+        let listener = server.listen(&SocketAddr::new(far, 0)).expect("a listener");
+        let addr = listener.local();
+        let (stop, stopped) = mpsc::channel();
+        let server = std::thread::spawn(move || block_on(serve(listener, stopped)));
+        Self { client, addr, stop, server }
+    }
+
+    fn end(self) {
+        self.stop.send(()).expect("the server");
+        // One last request, by which the server learns of it.
+        let _ = block_on(self.client.connect(&self.addr));
+        self.server.join().expect("the server");
+    }
+}
+
+#[test]
+fn a_thousand_connections_leave_nothing() {
+    needs_rdma!();
+    let rounds = 1000;
+    let _alone = alone();
+    let empty = Holdings::at_rest();
+    let world = World::new();
+    let connect = || block_on(async { exchange(world.client.connect(&world.addr).await.expect("connected")).await });
+    for _ in 0..50 {
+        connect();
+    }
+    let (before, memory) = (Holdings::now(), resident());
+    for _ in 0..rounds {
+        connect();
+    }
+    let after = before.or_latest();
+    eprintln!("before: {before:?}\nafter {rounds} rounds: {after:?}\nresident: {memory} KiB, then {} KiB", resident());
+    assert_eq!(after, before);
+    assert!(resident() < memory + 1024, "resident memory grew from {memory} to {} KiB", resident());
+    world.end();
+    assert_eq!(Holdings::at_rest(), empty);
+    assert_eq!(leaked_queue_pairs(), 0);
+}
+
+/// Polls `future` up to `polls` times, each after it was woken, and drops it.
+fn drop_after<F: Future>(future: F, polls: usize) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut left = polls;
+    block_on(std::future::poll_fn(|cx: &mut Context<'_>| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }))
+}
+
+#[test]
+fn futures_dropped_anywhere_leave_nothing() {
+    needs_rdma!();
+    let _alone = alone();
+    let empty = Holdings::at_rest();
+    let world = World::new();
+    let mut finished = 0;
+    for round in 0..200 {
+        // A step between two drops that is prime to the number of steps visits them all, at many moments.
+        let polls = round * 7 % 11;
+        let work = async {
+            let connecting = world.client.connect(&world.addr);
+            for _ in 0..round % 5 {
+                std::thread::yield_now();
+            }
+            exchange(connecting.await.expect("connected")).await;
+        };
+        finished += usize::from(drop_after(work, polls).is_some());
+    }
+    eprintln!("{finished} of 200 got to their end before they were dropped");
+    assert!(finished < 200);
+    // Everybody else is as well as ever.
+    block_on(async { exchange(world.client.connect(&world.addr).await.expect("connected")).await });
+    world.end();
+    let after = Holdings::at_rest();
+    eprintln!("before: {empty:?}\nafter: {after:?}");
+    assert_eq!(after, empty);
+    assert_eq!(leaked_queue_pairs(), 0);
+}

@@ -1,0 +1,174 @@
+//! Links that lose packets and links that go away. It changes the network of the machine, so it runs only where that is
+//! the one that scripts/with-rdma makes: two devices on a veth pair.
+#![cfg(feature = "verbs")]
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_executor::block_on;
+use trespass_core::{ErrorKind, RecvSide, RecvSideExt, SendSide, SendSideExt, TransportError, TryError};
+use trespass_verbs::{ReliableTrack, VerbsConfig, VerbsError};
+
+#[path = "support/rdma.rs"]
+mod rdma;
+use rdma::needs_rdma;
+
+/// There is one network: one test at a time.
+fn network() -> Option<MutexGuard<'static, ()>> {
+    static NETWORK: Mutex<()> = Mutex::new(());
+    if !Path::new("/sys/class/net/veth0").exists() {
+        eprintln!("SKIPPED: this machine has devices of its own, and their links are not ours to cut");
+        return None;
+    }
+    Some(NETWORK.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn ip(args: &str) {
+    rdma::run(Command::new("ip").args(args.split(' ')));
+}
+
+fn tc(args: &str) {
+    rdma::run(Command::new("tc").args(args.split(' ')));
+}
+
+/// Echoes until the track ends.
+fn echo(mut track: ReliableTrack) -> std::thread::JoinHandle<VerbsError> {
+    std::thread::spawn(move || {
+        block_on(async {
+            loop {
+                let message = match track.recv().await {
+                    Ok(message) => message,
+                    Err(error) => return error,
+                };
+                let mut reply = match track.reserve(message.len()).await {
+                    Ok(reply) => reply,
+                    Err(error) => return error,
+                };
+                reply.copy_from_slice(&message);
+                if let Err(unsent) = track.send(reply) {
+                    return unsent.error;
+                }
+            }
+        })
+    })
+}
+
+/// The `index`-th message: its length and bytes are known to both ends.
+fn fill(index: u32, buf: &mut [u8]) {
+    for (offset, byte) in buf.iter_mut().enumerate() {
+        *byte = (index as usize * 31 + offset) as u8;
+    }
+}
+
+fn len_of(index: u32) -> usize {
+    [0, 1, 64, 1000, 4096, 16384, 300][index as usize % 7]
+}
+
+/// Sends `count` messages with several under way, and checks that each comes back, whole, once and in order.
+async fn exchange(track: &mut ReliableTrack, count: u32) -> Result<(), VerbsError> {
+    let mut expected = vec![0; 16384];
+    let (mut sent, mut received) = (0, 0);
+    while received < count {
+        while sent < count && sent - received < 16 {
+            let mut buf = track.reserve(len_of(sent)).await?;
+            fill(sent, &mut buf);
+            track.send(buf).map_err(|unsent| unsent.error)?;
+            sent += 1;
+        }
+        track.flush()?;
+        let message = track.recv().await?;
+        let expected = &mut expected[..len_of(received)];
+        fill(received, expected);
+        assert!(*message == *expected, "message {received} is not what was sent");
+        received += 1;
+    }
+    Ok(())
+}
+
+fn survives_loss(percent: &str, count: u32) {
+    needs_rdma!();
+    let Some(_network) = network() else { return };
+    let (mut near, far) = rdma::pair(VerbsConfig::default());
+    let echo = echo(far);
+    for link in ["veth0", "veth1"] {
+        tc(&format!("qdisc add dev {link} root netem loss {percent}%"));
+    }
+    let outcome = block_on(exchange(&mut near, count));
+    let dropped = rdma::run(Command::new("tc").args(["-s", "qdisc", "show", "dev", "veth0"]));
+    for link in ["veth0", "veth1"] {
+        tc(&format!("qdisc del dev {link} root"));
+    }
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+    assert!(!dropped.contains("dropped 0,"), "nothing was lost, so nothing was shown: {dropped}");
+    block_on(near.close()).expect("closed");
+    assert_eq!(echo.join().expect("the echo").kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn one_percent_of_loss_loses_nothing() {
+    survives_loss("1", 1500);
+}
+
+#[test]
+fn five_percent_of_loss_loses_nothing() {
+    survives_loss("5", 400);
+}
+
+/// Keeps `track` busy until it fails; how long after `cut` that was, and with what.
+fn cut_under_load(link: &str) -> (Duration, VerbsError) {
+    let (mut near, far) = rdma::pair(VerbsConfig::default());
+    let _echo = echo(far);
+    block_on(exchange(&mut near, 50)).expect("a working link");
+    ip(&format!("link set {link} down"));
+    let cut = Instant::now();
+    let error = block_on(exchange(&mut near, u32::MAX)).expect_err("the link is down");
+    let took = cut.elapsed();
+    // It sticks, on both sides of the track.
+    assert!(matches!(near.try_reserve(1), Err(TryError::Failed(again)) if again == error));
+    assert!(matches!(near.try_recv(), Err(TryError::Failed(again)) if again == error));
+    ip(&format!("link set {link} up"));
+    (took, error)
+}
+
+fn a_new_connection_works() {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let (client, server) = rdma::addresses();
+    let both_active = || {
+        let config = || VerbsConfig::default();
+        trespass_verbs::VerbsFabric::open(config().with_local(client)).is_ok()
+            && trespass_verbs::VerbsFabric::open(config().with_local(server)).is_ok()
+    };
+    while !both_active() {
+        assert!(Instant::now() < deadline, "the links are up again, and the ports are not");
+        std::thread::yield_now();
+    }
+    let (mut near, far) = rdma::pair(VerbsConfig::default());
+    let echo = echo(far);
+    block_on(exchange(&mut near, 20)).expect("a new connection");
+    block_on(near.close()).expect("closed");
+    echo.join().expect("the echo");
+}
+
+#[test]
+fn the_own_link_down_is_a_typed_error_in_time() {
+    needs_rdma!();
+    let Some(_network) = network() else { return };
+    let (took, error) = cut_under_load("veth0");
+    eprintln!("own link down: {error} after {took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(matches!(error.kind(), ErrorKind::Device | ErrorKind::Disconnected), "{error}");
+    a_new_connection_works();
+}
+
+#[test]
+fn the_peers_link_down_is_a_typed_error_in_time() {
+    needs_rdma!();
+    let Some(_network) = network() else { return };
+    let (took, error) = cut_under_load("veth1");
+    eprintln!("the peer's link down: {error} after {took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(matches!(error.kind(), ErrorKind::Device | ErrorKind::Disconnected), "{error}");
+    a_new_connection_works();
+}
