@@ -1,3 +1,9 @@
 //! The facade of trespass.
 #![forbid(unsafe_code)]
+
+pub use trespass_carriers as carriers;
 pub use trespass_core as core;
+#[cfg(feature = "mock")]
+pub use trespass_mock as mock;
+#[cfg(feature = "verbs")]
+pub use trespass_verbs as verbs;

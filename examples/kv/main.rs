@@ -1,0 +1,67 @@
+//! A key-value store over RDMA, and a load that checks it. See the README beside this file.
+#![forbid(unsafe_code)]
+
+mod app;
+mod dataset;
+mod options;
+mod progress;
+mod record;
+mod report;
+mod store;
+mod tally;
+mod workload;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use app::Place;
+use options::{Backend, Options};
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("kv: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Chooses the fabric: the only place that knows which ones there are. Whether nothing was wrong.
+fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
+    match options.fabric {
+        #[cfg(feature = "mock")]
+        Backend::Mock => {
+            if options.listen.is_some() || options.connect.is_some() {
+                return Err("the mock is in process: --listen and --connect need --fabric verbs".into());
+            }
+            let fabric = trespass::mock::MockFabric::new();
+            app::run(&fabric, Place::Both { listen: "kv".parse()?, connect: None }, options)
+        }
+        #[cfg(feature = "verbs")]
+        Backend::Verbs => {
+            let place: Place<std::net::SocketAddr> = options.place()?;
+            // A server has to be on the device that has the address at which it listens.
+            let listening_at = match &place {
+                Place::Server { listen } | Place::Both { listen, .. } => Some(listen.ip()),
+                Place::Clients { .. } => None,
+            };
+            let mut config = trespass::verbs::VerbsConfig::default();
+            if let Some(device) = &options.device {
+                config = config.with_device(device);
+            }
+            if let Some(local) = options.local.or(listening_at.filter(|ip| !ip.is_unspecified())) {
+                config = config.with_local(local);
+            }
+            let fabric = trespass::verbs::VerbsFabric::open(config)?;
+            app::run(&fabric, place, options)
+        }
+        #[cfg(not(feature = "mock"))]
+        Backend::Mock => Err("built without the mock: build with `--features mock`".into()),
+        #[cfg(not(feature = "verbs"))]
+        Backend::Verbs => Err("built without verbs: build with `--features verbs`".into()),
+    }
+}

@@ -1,0 +1,115 @@
+//! Values that say what they are, so that every read can be checked without knowing what was written last.
+
+use std::collections::{HashMap, HashSet};
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use thiserror::Error;
+
+use crate::dataset::Item;
+
+/// `magic | crc32 of the rest | writer | version | key length | key | filling`, all little-endian.
+const MAGIC: [u8; 8] = *b"kvrecord";
+const CRC_AT: usize = MAGIC.len();
+const WRITER_AT: usize = CRC_AT + size_of::<u32>();
+const VERSION_AT: usize = WRITER_AT + size_of::<u32>();
+const KEY_LEN_AT: usize = VERSION_AT + size_of::<u64>();
+const KEY_AT: usize = KEY_LEN_AT + size_of::<u32>();
+
+/// Who wrote a value, and which of their writes it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) writer: u32,
+    pub(crate) version: u64,
+}
+
+/// How a value that was read is not what it has to be.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum Mismatch {
+    #[error("the key is gone")]
+    Gone,
+    #[error("neither the file nor an update of it: {0} bytes")]
+    Alien(usize),
+    #[error("the checksum is wrong")]
+    Checksum,
+    #[error("it belongs to another key")]
+    WrongKey,
+    #[error("the file's bytes, after an update of it was seen")]
+    FileAgain,
+    #[error("version {found} of writer {writer}, after version {seen}")]
+    OlderVersion { writer: u32, found: u64, seen: u64 },
+    #[error("a deleted key still has a value")]
+    NotGone,
+}
+
+/// Writes the value of an update into `out`: `len` bytes, or what the head needs if that is more.
+pub(crate) fn write(out: &mut Vec<u8>, key: &[u8], stamp: Stamp, len: usize) {
+    out.clear();
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&[0; size_of::<u32>()]);
+    out.extend_from_slice(&stamp.writer.to_le_bytes());
+    out.extend_from_slice(&stamp.version.to_le_bytes());
+    out.extend_from_slice(&u32::try_from(key.len()).expect("a key is short").to_le_bytes());
+    out.extend_from_slice(key);
+    let head = out.len();
+    if len > head {
+        out.resize(len, 0);
+        let seed = stamp.version ^ (u64::from(stamp.writer) << 40);
+        SmallRng::seed_from_u64(seed).fill_bytes(&mut out[head..]);
+    }
+    let crc = crc32fast::hash(&out[WRITER_AT..]);
+    out[CRC_AT..WRITER_AT].copy_from_slice(&crc.to_le_bytes());
+}
+
+fn read(value: &[u8], key: &[u8]) -> Result<Stamp, Mismatch> {
+    if value.len() < KEY_AT || value[..CRC_AT] != MAGIC {
+        return Err(Mismatch::Alien(value.len()));
+    }
+    let field = |at: usize| u32::from_le_bytes(value[at..at + size_of::<u32>()].try_into().expect("four bytes"));
+    if crc32fast::hash(&value[WRITER_AT..]) != field(CRC_AT) {
+        return Err(Mismatch::Checksum);
+    }
+    if field(KEY_LEN_AT) as usize != key.len() || !value[KEY_AT..].starts_with(key) {
+        return Err(Mismatch::WrongKey);
+    }
+    let version = value[VERSION_AT..KEY_LEN_AT].try_into().expect("eight bytes");
+    Ok(Stamp { writer: field(WRITER_AT), version: u64::from_le_bytes(version) })
+}
+
+/// What one client has seen: enough to tell a value that is out of date.
+///
+/// The store has one copy of each value, so once a client has seen a write, an earlier write of the same writer cannot
+/// come back.
+#[derive(Default)]
+pub(crate) struct History {
+    /// The latest version seen, by item and writer.
+    seen: HashMap<(usize, u32), u64>,
+    /// The items of which any update was seen.
+    updated: HashSet<usize>,
+}
+
+impl History {
+    /// Remembers a write: this client's own, or one that it read.
+    pub(crate) fn saw(&mut self, index: usize, stamp: Stamp) {
+        self.seen.insert((index, stamp.writer), stamp.version);
+        self.updated.insert(index);
+    }
+
+    /// Checks what was read of item `index`.
+    pub(crate) fn check(&mut self, index: usize, item: &Item, value: Option<&[u8]>) -> Result<(), Mismatch> {
+        let value = value.ok_or(Mismatch::Gone)?;
+        if value == item.value {
+            return match self.updated.contains(&index) {
+                true => Err(Mismatch::FileAgain),
+                false => Ok(()),
+            };
+        }
+        let stamp = read(value, &item.key)?;
+        let seen = self.seen.get(&(index, stamp.writer)).copied().unwrap_or(0);
+        if stamp.version < seen {
+            return Err(Mismatch::OlderVersion { writer: stamp.writer, found: stamp.version, seen });
+        }
+        self.saw(index, stamp);
+        Ok(())
+    }
+}

@@ -1,0 +1,40 @@
+//! The key-value store of `examples/kv`: one generic exercise, on each fabric that needs nothing but Rust.
+#![cfg(feature = "mock")]
+
+mod store_cases;
+#[path = "support/toy/mod.rs"]
+#[allow(dead_code, reason = "the conformance kit uses the rest")]
+mod toy;
+
+use store_cases::{Ends, a_server_that_dies, exercise};
+use toy::{Toy, ToyAddr, ToyConfig};
+use trespass::mock::{MockConfig, MockFabric, MockNet};
+
+/// Two fabrics in one net, as two processes with a device each.
+fn ends_in(net: &MockNet) -> Ends<MockFabric> {
+    let fabric = || net.fabric(MockConfig::default()).expect("the defaults will do");
+    Ends { server: fabric(), client: fabric(), addr: "store".parse().expect("an address") }
+}
+
+#[test]
+fn the_store_on_the_mock() {
+    exercise(|| ends_in(&MockNet::new()));
+}
+
+#[test]
+fn a_server_that_is_killed_on_the_mock() {
+    let net = MockNet::new();
+    let ends = ends_in(&net);
+    a_server_that_dies(&ends, |_server| {
+        ends.server.kill();
+        Ends { client: ends.client.clone(), ..ends_in(&net) }
+    });
+}
+
+#[test]
+fn the_store_on_a_toy_fabric() {
+    exercise(|| {
+        let fabric = Toy::new(ToyConfig::default());
+        Ends { server: fabric.clone(), client: fabric, addr: ToyAddr(7) }
+    });
+}

@@ -1,0 +1,192 @@
+//! The program of `examples/kv`: that it does what its options say, and that it would notice if something were wrong.
+#![cfg(feature = "mock")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use clap::Parser;
+use serde_json::Value;
+use trespass::mock::{MockAddr, MockFabric};
+
+#[path = "../examples/kv/app.rs"]
+mod app;
+#[path = "../examples/kv/dataset.rs"]
+mod dataset;
+#[path = "../examples/kv/options.rs"]
+mod options;
+#[path = "../examples/kv/progress.rs"]
+mod progress;
+#[path = "../examples/kv/record.rs"]
+mod record;
+#[path = "../examples/kv/report.rs"]
+mod report;
+#[path = "../examples/kv/store/mod.rs"]
+mod store;
+#[path = "../examples/kv/tally.rs"]
+mod tally;
+#[path = "../examples/kv/workload.rs"]
+mod workload;
+
+use app::Place;
+use dataset::{Dataset, Item};
+use options::Options;
+use record::{History, Mismatch, Stamp};
+use store::{Server, ServerConfig};
+
+fn addr() -> MockAddr {
+    "kv".parse().expect("an address")
+}
+
+/// An empty directory of this test's own.
+fn directory(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    // There is something only after a run before this one.
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).expect("a directory");
+    path
+}
+
+fn options(arguments: &[&str]) -> Options {
+    Options::parse_from([&["kv"], arguments].concat())
+}
+
+fn read_json(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).expect("the file is there")).expect("it is JSON")
+}
+
+#[test]
+fn a_run_finds_nothing_wrong_and_says_so_in_numbers() {
+    let root = directory("a_run");
+    let tree = root.join("tree");
+    fs::create_dir_all(tree.join("below")).unwrap();
+    fs::write(tree.join("empty"), b"").unwrap();
+    fs::write(tree.join("below/short"), b"short").unwrap();
+    fs::write(tree.join("below/long"), vec![7; 3 << 20]).unwrap();
+    let json = root.join("report.json");
+
+    let (tree, json) = (tree.to_str().unwrap(), json.to_str().unwrap());
+    let options =
+        options(&["--load", tree, "--operations", "300", "--clients", "3", "--read-share", "0.5", "--json", json]);
+    let fine = app::run(&MockFabric::new(), Place::Both { listen: addr(), connect: None }, &options).expect("runs");
+    assert!(fine);
+
+    let report = read_json(Path::new(json));
+    assert_eq!(report["operations"], 300);
+    assert_eq!(report["errors"], 0);
+    assert_eq!(report["mismatches"], 0);
+    assert!(report["throughput"].as_f64().unwrap() > 0.0);
+    let count = |operation: &str| report[operation]["count"].as_u64().unwrap();
+    assert_eq!(count("get") + count("put"), 300);
+    assert!((110..=190).contains(&count("get")), "half of them are reads");
+    for operation in ["get", "put"] {
+        let [p50, p99, p999] = ["p50_ns", "p99_ns", "p999_ns"].map(|name| report[operation][name].as_u64().unwrap());
+        assert!(0 < p50 && p50 <= p99 && p99 <= p999);
+    }
+    let phases = report["phases"].as_array().unwrap();
+    assert_eq!(phases[0]["put"]["count"], 3, "each file is put");
+    assert_eq!(phases[1]["get"]["count"], 3, "each is read back");
+    assert_eq!(phases[1]["bytes"], 5 + (3 << 20));
+    assert_eq!(phases[3]["delete"]["count"], 3, "each is deleted");
+}
+
+#[test]
+fn a_server_that_dies_under_load_is_an_error_for_every_client() {
+    let root = directory("a_server_that_dies");
+    fs::write(root.join("file"), b"something").unwrap();
+    let json = root.join("report.json");
+    let fabric = MockFabric::new();
+    let server = Server::start(&fabric, &addr(), ServerConfig::default()).expect("listens");
+
+    let client = {
+        let (load, json) = (root.join("file"), json.clone());
+        thread::spawn(move || {
+            let (load, json) = (load.to_str().unwrap(), json.to_str().unwrap());
+            // More operations than there is time for.
+            let options = options(&["--load", load, "--operations", "1000000000", "--clients", "3", "--json", json]);
+            app::run(&fabric, Place::Clients { connect: addr() }, &options).expect("runs")
+        })
+    };
+    thread::sleep(Duration::from_millis(500));
+    drop(server);
+    assert!(!client.join().expect("no panic"), "the exit status says that something was wrong");
+
+    let report = read_json(&json);
+    assert_eq!(report["errors_by_kind"]["Disconnected"], 3);
+    assert_eq!(report["errors"], 3);
+    assert_eq!(report["mismatches"], 0);
+}
+
+#[test]
+fn a_tree_is_read_whole_and_what_is_not_is_reported() {
+    let root = directory("a_tree");
+    for skipped in ["target", ".git", "below/target"] {
+        fs::create_dir_all(root.join(skipped)).unwrap();
+        fs::write(root.join(skipped).join("file"), b"not wanted").unwrap();
+    }
+    fs::write(root.join("below/file"), b"wanted").unwrap();
+    fs::write(root.join("too long"), [0; 101]).unwrap();
+
+    let mut dataset = Dataset::read(&root, "run/", 100).expect("reads");
+    let keys = |dataset: &Dataset| -> Vec<String> {
+        dataset.items.iter().map(|item| String::from_utf8_lossy(&item.key).into_owned()).collect()
+    };
+    assert_eq!(keys(&dataset), ["run/below/file"]);
+    assert_eq!(dataset.items[0].value, b"wanted");
+    assert_eq!(dataset.left_out.len(), 1);
+    assert_eq!(dataset.left_out[0].0, root.join("too long"));
+
+    dataset.fill_up("run/");
+    assert_eq!(keys(&dataset), ["run/made-up/empty", "run/below/file", "run/made-up/4-MiB"]);
+    assert_eq!(dataset.items[2].value.len(), 4 << 20);
+}
+
+/// The value that writer 1 writes to the item as its `version`.
+fn update(item: &Item, version: u64) -> Vec<u8> {
+    let mut value = Vec::new();
+    record::write(&mut value, &item.key, Stamp { writer: 1, version }, item.value.len());
+    value
+}
+
+#[test]
+fn a_wrong_value_is_a_mismatch() {
+    let item = Item { key: b"file".to_vec(), value: vec![9; 200] };
+    let check = |value: &[u8]| History::default().check(0, &item, Some(value));
+    assert_eq!(check(&item.value), Ok(()));
+    let right = update(&item, 3);
+    assert_eq!(right.len(), 200);
+    assert_eq!(check(&right), Ok(()));
+
+    // Any bit of it.
+    for bit in 0..8 * right.len() {
+        let mut wrong = right.clone();
+        wrong[bit / 8] ^= 1 << (bit % 8);
+        assert!(check(&wrong).is_err(), "bit {bit}");
+    }
+    // Cut short, or longer than it was.
+    for len in 0..right.len() {
+        assert!(check(&right[..len]).is_err(), "{len} bytes");
+    }
+    assert_eq!(check(&[&right[..], b"\0"].concat()), Err(Mismatch::Checksum));
+    assert_eq!(check(&item.value[1..]), Err(Mismatch::Alien(199)));
+    assert_eq!(History::default().check(0, &item, None), Err(Mismatch::Gone));
+
+    let other = Item { key: b"fil".to_vec(), value: Vec::new() };
+    assert_eq!(check(&update(&other, 3)), Err(Mismatch::WrongKey));
+}
+
+#[test]
+fn a_value_that_is_out_of_date_is_a_mismatch() {
+    let item = Item { key: b"file".to_vec(), value: Vec::new() };
+    let mut history = History::default();
+    assert_eq!(history.check(0, &item, Some(&item.value)), Ok(()));
+    assert_eq!(history.check(0, &item, Some(&update(&item, 5))), Ok(()));
+    assert_eq!(history.check(0, &item, Some(&update(&item, 5))), Ok(()));
+    assert_eq!(history.check(0, &item, Some(&update(&item, 7))), Ok(()));
+    let older = Mismatch::OlderVersion { writer: 1, found: 5, seen: 7 };
+    assert_eq!(history.check(0, &item, Some(&update(&item, 5))), Err(older));
+    assert_eq!(history.check(0, &item, Some(&item.value)), Err(Mismatch::FileAgain));
+    // Of another item nothing is known.
+    assert_eq!(history.check(1, &item, Some(&update(&item, 1))), Ok(()));
+}
