@@ -7,14 +7,15 @@
 //! is never met.
 //!
 //! The last of the credits are kept back for control, each [`Rank`] down to a floor of its own: data leaves
-//! [`CONTROL_RESERVE`], an Abort one fewer, a Fin one fewer, a Bye one fewer, and only a Credit uses the very last. Of each
-//! of these but Credit there is at most one per time that data has run the credits down (an Abort needs a First before it;
-//! Fin and Bye come once), so that each finds its credit there, and the last one is left for Credits.
+//! [`CONTROL_RESERVE`], an Abort one fewer, a Fin one fewer, a Bye one fewer, and only a Credit uses the very last. Fin and Bye
+//! come once, and an Abort needs a First before it, so they cannot use the reserve up; Credits can, but each one means that
+//! more has been granted, and the peer answers every second one. Once nothing is under way three credits are left at least,
+//! whatever the peer's application holds: an end can always be said.
 //!
 //! # When credits are sent by themselves
 //! Traffic in both directions needs no Credit frame. Otherwise one is due
 //! - when the receives posted and not yet reported are half the window; and
-//! - before this end waits, when the peer may have too few left for data, and a report of two or more would change that.
+//! - before this end waits, when the peer has too few left for data, and two or more are not yet reported.
 //!
 //! A Credit frame itself makes the peer post one receive more, which alone makes none due: the exchange dies out.
 //!
@@ -23,8 +24,9 @@
 //! last credit, and nothing were under way. The last credit goes to a Credit frame, and that grants more than was granted
 //! before: so whoever was granted it, having none left, has sent after it arrived. Each end's last frame would then have
 //! been sent after the other's had arrived; which cannot be. So at least one end has a credit left, and sends its Credit
-//! when one is due; after that so has the other. With all frames consumed and all receives posted again, what is not
-//! reported is less than half the window, or else leaves the peer more than [`CONTROL_RESERVE`]: data flows.
+//! when one is due; after that so has the other. With all frames consumed and all receives posted again, either the peer
+//! has credits for data, or two are not reported and a Credit is due: data flows. The model beside this walks every state
+//! that two ends can reach, and finds the same.
 //!
 //! # What an application may hold
 //! An end whose application holds messages posts fewer receives. As long as it holds at most ¾ of its receive slots less 5,
@@ -143,8 +145,7 @@ impl Credits {
     #[inline]
     pub(crate) fn due_before_wait(&self, posted: u64) -> bool {
         let starved = self.advertised <= self.received + CONTROL_RESERVE;
-        let helps = posted.saturating_sub(self.advertised) >= 2 && posted > self.received + CONTROL_RESERVE;
-        self.due(posted) || (starved && helps)
+        self.due(posted) || (starved && posted.saturating_sub(self.advertised) >= 2)
     }
 
     /// Whether the peer has used up half of what it may send: time to make room.
@@ -152,3 +153,8 @@ impl Credits {
         self.advertised <= self.received + self.threshold.max(CONTROL_RESERVE)
     }
 }
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

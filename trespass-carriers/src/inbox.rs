@@ -157,7 +157,7 @@ impl<B: Deref<Target = [u8]>> Inbox<B> {
             Some((Frame::Message { len }, _)) => *len,
             Some(_) => return true,
         };
-        let fits = self.held.saturating_add(len).saturating_add(OVERHEAD) <= self.spill_limit;
+        let fits = self.held.saturating_add(cost(len)) <= self.spill_limit;
         fits || (self.spill_limit > 0 && self.held == 0)
     }
 
@@ -199,6 +199,14 @@ impl<B: Deref<Target = [u8]>> Inbox<B> {
 fn footprint<B>(payload: &Payload<B>) -> usize {
     match payload {
         Payload::Direct(_) => 0,
-        Payload::Pooled(bytes) => bytes.capacity() + OVERHEAD,
+        Payload::Pooled(bytes) => cost(bytes.bytes().len()),
     }
 }
+
+/// What storing a message of `len` bytes takes up. Memory from the pool may be larger, but is then no new memory.
+fn cost(len: usize) -> usize {
+    Pool::room_for(len).saturating_add(OVERHEAD)
+}
+
+#[cfg(test)]
+mod tests;

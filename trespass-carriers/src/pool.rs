@@ -41,8 +41,13 @@ impl Pool {
             return Some(Pooled { bytes, pool: Arc::clone(self) });
         }
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(1_usize.checked_shl(class).unwrap_or(len).max(len)).ok()?;
+        bytes.try_reserve_exact(Self::room_for(len)).ok()?;
         Some(Pooled { bytes, pool: Arc::clone(self) })
+    }
+
+    /// How much is allocated for `len` bytes.
+    pub(crate) fn room_for(len: usize) -> usize {
+        1_usize.checked_shl(class_for(len)).unwrap_or(len)
     }
 
     fn give_back(&self, mut bytes: Vec<u8>) {
@@ -100,11 +105,6 @@ impl Pooled {
         &self.bytes
     }
 
-    /// How many bytes of memory it takes up.
-    pub(crate) fn capacity(&self) -> usize {
-        self.bytes.capacity()
-    }
-
     /// Appends `bytes`.
     pub(crate) fn append(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
@@ -130,7 +130,7 @@ mod tests {
         drop(first);
         let again = pool.take(6000).unwrap();
         assert_eq!((again.bytes().as_ptr(), again.bytes().len()), (at, 0));
-        assert!(again.capacity() >= 6000);
+        assert!(again.bytes.capacity() >= 6000);
     }
 
     #[test]
@@ -138,7 +138,7 @@ mod tests {
         let pool = Pool::new(1 << 30);
         for len in [0, 1, 255, 256, 257, 4096, 4097, 1 << 20, (1 << 20) + 1] {
             for _ in 0..2 {
-                assert!(pool.take(len).unwrap().capacity() >= len, "{len}");
+                assert!(pool.take(len).unwrap().bytes.capacity() >= len, "{len}");
             }
         }
     }
@@ -156,7 +156,7 @@ mod tests {
     fn a_short_message_does_not_take_the_memory_of_a_long_one() {
         let pool = Pool::new(1 << 30);
         drop(pool.take(1 << 20).unwrap());
-        assert!(pool.take(100).unwrap().capacity() < 1 << 20);
+        assert!(pool.take(100).unwrap().bytes.capacity() < 1 << 20);
         assert_eq!(pool.lock().count, 2);
     }
 

@@ -143,3 +143,6 @@ impl Assembly {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
