@@ -25,6 +25,7 @@ pub mod connections;
 pub mod ends;
 pub mod flow;
 mod harness;
+pub mod model;
 mod registry;
 mod run;
 mod traffic;

@@ -35,6 +35,9 @@ macro_rules! __with_properties {
                 directions_are_independent ["F8", "F5"]
                 only_what_was_sent_arrives ["F2"]
             }
+            model {
+                random_operations_match_the_model ["B1", "B2", "B3", "B4", "B5", "B6", "F1", "F2", "F3", "F4", "F6"]
+            }
             waking {
                 a_message_wakes_the_latest_waker ["W1"]
                 a_slot_wakes_the_latest_waker ["W1", "B5"]

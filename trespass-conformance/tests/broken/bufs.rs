@@ -1,6 +1,7 @@
 //! Buffers that may not be what they seem.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, ThreadId};
 
@@ -17,6 +18,7 @@ pub(crate) struct BrokenSendBuf {
     /// Whether it was reserved before its track was split.
     pub(crate) before_split: bool,
     pub(crate) owner: Weak<()>,
+    pub(crate) discarded: Arc<AtomicBool>,
 }
 
 /// What a buffer stands for below.
@@ -77,6 +79,7 @@ impl SendBuf for BrokenSendBuf {
 impl Drop for BrokenSendBuf {
     fn drop(&mut self) {
         let toy = self.toy.take();
+        self.discarded.fetch_or(toy.is_some(), Ordering::AcqRel);
         match self.fault {
             Fault::LeaksASlot => std::mem::forget(toy),
             Fault::FreedSlotWakesNobody => unheard(Deaf::Everybody, || drop(toy)),

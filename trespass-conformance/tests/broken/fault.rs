@@ -49,6 +49,9 @@ faults! {
     /// A message that arrives before its connect is polled is lost.
     LosesEarlyAnswers => connections::an_early_answer_waits, "an early answer";
 
+    /// What is sent after another buffer was dropped unsent is lost.
+    LosesTheSendAfterADiscard => model::random_operations_match_the_model, "TRESPASS_SEED=";
+
     // Buffers.
     /// A buffer is a byte longer than was asked for.
     ReservesTooMuch => buffers::reserve_gives_what_was_asked_for, "another length than was asked for";

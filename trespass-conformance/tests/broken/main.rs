@@ -18,17 +18,45 @@ use trespass_conformance::{Property, properties};
 
 trespass_conformance::conformance_tests!(BrokenHarness::new(Fault::Nothing));
 
+/// Random sequences find much of what other properties look for.
+#[test]
+fn the_model_catches_what_others_catch() {
+    for fault in [
+        Fault::Drops,
+        Fault::Duplicates,
+        Fault::Swaps,
+        Fault::Corrupts,
+        Fault::Truncates,
+        Fault::IgnoresTruncate,
+        Fault::LeaksASlot,
+        Fault::LeaksAReceive,
+        Fault::HasNoBound,
+        Fault::FullQueueIsAnError,
+        Fault::OversizeEndsTheTrack,
+        Fault::OverwritesHeldBuffers,
+        Fault::CountsReceivesTwice,
+    ] {
+        let text = failure_of(fault, "model::random_operations_match_the_model");
+        assert!(text.contains("TRESPASS_SEED="), "{fault:?} was noticed, but by: {text}");
+    }
+}
+
 /// Checks that the property that is named for `fault` fails with what it should say.
 fn catch(fault: Fault) {
     let (_, name, says) = TABLE.iter().find(|(listed, ..)| *listed == fault).expect("a fault of the table");
+    let text = failure_of(fault, name);
+    assert!(text.contains(says), "{fault:?} was noticed, but by: {text}");
+}
+
+/// What property `name` says of `fault`.
+fn failure_of(fault: Fault, name: &str) -> String {
     let mut harness = BrokenHarness::new(fault);
     // It will not come, whatever it is: there is no sense in waiting for long.
     harness.patience = Duration::from_millis(700);
     let failed = catch_unwind(AssertUnwindSafe(|| property(name).check(&harness)));
-    let panic = failed.expect_err("nobody noticed");
-    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-    let text = text.expect("a panic with a text");
-    assert!(text.contains(says), "{fault:?} was noticed, but by: {text}");
+    let Err(panic) = failed else { panic!("{fault:?} was not noticed by {name}") };
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or(panic.downcast_ref::<&str>().map(ToString::to_string)).expect("a panic with a text")
 }
 
 fn property(name: &str) -> Property<BrokenHarness> {

@@ -66,6 +66,8 @@ struct Flags {
     receiver_dropped: AtomicBool,
     closed_here: AtomicBool,
     full: AtomicBool,
+    /// Whether a buffer was dropped unsent.
+    discarded: Arc<AtomicBool>,
 }
 
 impl Flags {
@@ -330,6 +332,7 @@ impl BrokenSender {
             fault: self.own.shared.fault,
             before_split: !Flags::is(&self.own.flags.split),
             owner: Arc::downgrade(&self.own.alive),
+            discarded: Arc::clone(&self.own.flags.discarded),
         }
     }
 }
@@ -348,6 +351,7 @@ impl Own {
         let seventh = number % 7 == 6;
         match self.shared.fault {
             Fault::Drops if seventh => return Ok(()),
+            Fault::LosesTheSendAfterADiscard if self.flags.discarded.swap(false, Ordering::AcqRel) => return Ok(()),
             Fault::Duplicates if seventh => {
                 if let Ok(mut copy) = toy.try_reserve(slot.len()) {
                     copy.copy_from_slice(&slot);
