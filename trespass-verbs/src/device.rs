@@ -1,6 +1,6 @@
 //! The device: which one, which address, and what it can do.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use sideway::ibverbs::completion::CompletionChannel;
@@ -10,6 +10,7 @@ use sideway::ibverbs::protection_domain::ProtectionDomain;
 
 use crate::config::VerbsConfig;
 use crate::error::VerbsError;
+use crate::raw::cm::{CmChannel, CmId};
 use crate::raw::cq::Cq;
 use crate::raw::events::async_fd;
 use crate::raw::fd::set_nonblocking;
@@ -30,8 +31,8 @@ pub(crate) struct Device {
 
 impl Device {
     /// Chooses and opens a device, and asks it for what `config` wants.
-    pub(crate) fn open(config: &VerbsConfig) -> Result<Self, VerbsError> {
-        let (name, local, context) = choose(config)?;
+    pub(crate) fn open(config: &VerbsConfig, cm: &Arc<CmChannel>) -> Result<Self, VerbsError> {
+        let (name, local, context) = choose(config, cm)?;
         let attr = context.query_device().map_err(|error| VerbsError::sideway("query the device", error))?;
         within("send_slots", config.send_slots, attr.max_qp_wr(), &name)?;
         within("recv_slots", config.recv_slots, attr.max_qp_wr(), &name)?;
@@ -63,13 +64,21 @@ fn within(setting: &'static str, value: usize, most: i32, device: &str) -> Resul
 }
 
 /// The device that was named, or that has the address that was named, or the first with an active port.
-fn choose(config: &VerbsConfig) -> Result<(String, Option<IpAddr>, Arc<DeviceContext>), VerbsError> {
+fn choose(
+    config: &VerbsConfig,
+    cm: &Arc<CmChannel>,
+) -> Result<(String, Option<IpAddr>, Arc<DeviceContext>), VerbsError> {
+    let owner = config.local.map(|ip| owner_of(ip, cm)).transpose()?;
     let devices = DeviceList::new().map_err(|error| VerbsError::sideway("list the devices", error))?;
     let mut seen = Vec::new();
     for device in &devices {
         let name = device.name();
         if config.device.as_ref().is_some_and(|wanted| *wanted != name) {
             seen.push(format!("{name} (not the one asked for)"));
+            continue;
+        }
+        if let (Some(local), true) = (config.local, owner.as_ref().is_some_and(|owner| *owner != name)) {
+            seen.push(format!("{name} (does not have {local})"));
             continue;
         }
         let context = match device.open() {
@@ -83,12 +92,8 @@ fn choose(config: &VerbsConfig) -> Result<(String, Option<IpAddr>, Arc<DeviceCon
             seen.push(format!("{name} (no active port: is its link up?)"));
             continue;
         }
-        let addrs = addresses(&context);
-        match config.local {
-            Some(local) if !addrs.contains(&local) => seen.push(format!("{name} (does not have {local})")),
-            Some(local) => return Ok((name, Some(local), context)),
-            None => return Ok((name, addrs.first().copied(), context)),
-        }
+        let local = config.local.or_else(|| addresses(&context).first().copied());
+        return Ok((name, local, context));
     }
     Err(VerbsError::Unavailable {
         why: if seen.is_empty() {
@@ -98,6 +103,14 @@ fn choose(config: &VerbsConfig) -> Result<(String, Option<IpAddr>, Arc<DeviceCon
             format!("none of the devices will do: {}", seen.join(", "))
         },
     })
+}
+
+/// The name of the device that has `ip`. The connection manager knows it of every kind of device; GIDs tell it of some.
+fn owner_of(ip: IpAddr, cm: &Arc<CmChannel>) -> Result<String, VerbsError> {
+    let nobody = |why: &str| VerbsError::Unavailable { why: format!("no RDMA device has {ip}{why}; see `rdma link`") };
+    let id = CmId::new(cm, 0).map_err(|error| VerbsError::os("look for the device", &error))?;
+    id.bind(SocketAddr::new(ip, 0)).map_err(|error| nobody(&format!(" ({error})")))?;
+    id.device_name().ok_or_else(|| nobody(""))
 }
 
 fn has_active_port(context: &DeviceContext) -> bool {

@@ -71,13 +71,14 @@ pub(crate) enum Command {
 impl Control {
     pub(crate) fn new(config: VerbsConfig) -> Result<Arc<Self>, VerbsError> {
         config.check()?;
-        let device = Arc::new(Device::open(&config)?);
         let channel = CmChannel::new().map_err(|error| VerbsError::os("open the connection manager", &error))?;
+        let channel = Arc::new(channel);
+        let device = Arc::new(Device::open(&config, &channel)?);
         let pool = Pool::new(&device.pd, config.arena_size(), config.pool_limit)?;
         let nudge = EventFd::new().map_err(|error| VerbsError::os("make an event descriptor", &error))?;
         Ok(Arc::new(Self {
             config,
-            channel: Arc::new(channel),
+            channel,
             pool,
             device,
             clock: Clock::new(),
