@@ -25,9 +25,11 @@ fn the_store_on_the_mock() {
 fn a_server_that_is_killed_on_the_mock() {
     let net = MockNet::new();
     let ends = ends_in(&net);
-    a_server_that_dies(&ends, |_server| {
+    let _dead = ends.serve();
+    let mut alive = None;
+    a_server_that_dies(&ends.client, &ends.addr, || {
         ends.server.kill();
-        Ends { client: ends.client.clone(), ..ends_in(&net) }
+        alive = Some(ends_in(&net).serve());
     });
 }
 

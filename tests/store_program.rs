@@ -11,10 +11,12 @@ use serde_json::Value;
 use trespass::mock::{MockAddr, MockFabric};
 
 #[path = "../examples/kv/app.rs"]
+#[allow(dead_code, reason = "the example uses the rest")]
 mod app;
 #[path = "../examples/kv/dataset.rs"]
 mod dataset;
 #[path = "../examples/kv/options.rs"]
+#[allow(dead_code, reason = "the example uses the rest")]
 mod options;
 #[path = "../examples/kv/progress.rs"]
 mod progress;
@@ -142,10 +144,10 @@ fn a_tree_is_read_whole_and_what_is_not_is_reported() {
     assert_eq!(dataset.items[2].value.len(), 4 << 20);
 }
 
-/// The value that writer 1 writes to the item as its `version`.
-fn update(item: &Item, version: u64) -> Vec<u8> {
+/// The value that `writer` writes to the item as its `version`.
+fn update(item: &Item, writer: u32, version: u64) -> Vec<u8> {
     let mut value = Vec::new();
-    record::write(&mut value, &item.key, Stamp { writer: 1, version }, item.value.len());
+    record::write(&mut value, &item.key, Stamp { writer, version }, item.value.len());
     value
 }
 
@@ -154,7 +156,7 @@ fn a_wrong_value_is_a_mismatch() {
     let item = Item { key: b"file".to_vec(), value: vec![9; 200] };
     let check = |value: &[u8]| History::default().check(0, &item, Some(value));
     assert_eq!(check(&item.value), Ok(()));
-    let right = update(&item, 3);
+    let right = update(&item, 1, 3);
     assert_eq!(right.len(), 200);
     assert_eq!(check(&right), Ok(()));
 
@@ -173,20 +175,28 @@ fn a_wrong_value_is_a_mismatch() {
     assert_eq!(History::default().check(0, &item, None), Err(Mismatch::Gone));
 
     let other = Item { key: b"fil".to_vec(), value: Vec::new() };
-    assert_eq!(check(&update(&other, 3)), Err(Mismatch::WrongKey));
+    assert_eq!(check(&update(&other, 1, 3)), Err(Mismatch::WrongKey));
 }
 
 #[test]
 fn a_value_that_is_out_of_date_is_a_mismatch() {
     let item = Item { key: b"file".to_vec(), value: Vec::new() };
     let mut history = History::default();
-    assert_eq!(history.check(0, &item, Some(&item.value)), Ok(()));
-    assert_eq!(history.check(0, &item, Some(&update(&item, 5))), Ok(()));
-    assert_eq!(history.check(0, &item, Some(&update(&item, 5))), Ok(()));
-    assert_eq!(history.check(0, &item, Some(&update(&item, 7))), Ok(()));
-    let older = Mismatch::OlderVersion { writer: 1, found: 5, seen: 7 };
-    assert_eq!(history.check(0, &item, Some(&update(&item, 5))), Err(older));
+    let mut check = |writer, version| history.check(0, &item, Some(&update(&item, writer, version)));
+    let out_of_date = |writer, version| Err(Mismatch::OutOfDate { writer, version });
+    assert_eq!(check(1, 5), Ok(()));
+    assert_eq!(check(1, 5), Ok(()), "nobody has written since");
+    assert_eq!(check(1, 7), Ok(()));
+    assert_eq!(check(1, 5), out_of_date(1, 5));
+    assert_eq!(check(2, 3), Ok(()), "another writer counts by itself");
+    assert_eq!(check(1, 7), out_of_date(1, 7), "writer 2 has overwritten it");
+    assert_eq!(check(1, 8), Ok(()));
+
     assert_eq!(history.check(0, &item, Some(&item.value)), Err(Mismatch::FileAgain));
-    // Of another item nothing is known.
-    assert_eq!(history.check(1, &item, Some(&update(&item, 1))), Ok(()));
+    assert_eq!(history.check(1, &item, Some(&item.value)), Ok(()), "of another item nothing is known");
+
+    // An update of the client's own that was acknowledged and is lost.
+    history.saw(0, Stamp { writer: 3, version: 1 });
+    let before = update(&item, 1, 8);
+    assert_eq!(history.check(0, &item, Some(&before)), out_of_date(1, 8));
 }

@@ -1,5 +1,6 @@
 //! A key-value store over RDMA, and a load that checks it. See the README beside this file.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(any(feature = "mock", feature = "verbs")), allow(dead_code, reason = "there is nothing to run on"))]
 
 mod app;
 mod dataset;
@@ -16,7 +17,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use app::Place;
 use options::{Backend, Options};
 
 fn main() -> ExitCode {
@@ -39,15 +39,15 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
                 return Err("the mock is in process: --listen and --connect need --fabric verbs".into());
             }
             let fabric = trespass::mock::MockFabric::new();
-            app::run(&fabric, Place::Both { listen: "kv".parse()?, connect: None }, options)
+            app::run(&fabric, app::Place::Both { listen: "kv".parse()?, connect: None }, options)
         }
         #[cfg(feature = "verbs")]
         Backend::Verbs => {
-            let place: Place<std::net::SocketAddr> = options.place()?;
+            let place: app::Place<std::net::SocketAddr> = options.place()?;
             // A server has to be on the device that has the address at which it listens.
             let listening_at = match &place {
-                Place::Server { listen } | Place::Both { listen, .. } => Some(listen.ip()),
-                Place::Clients { .. } => None,
+                app::Place::Server { listen } | app::Place::Both { listen, .. } => Some(listen.ip()),
+                app::Place::Clients { .. } => None,
             };
             let mut config = trespass::verbs::VerbsConfig::default();
             if let Some(device) = &options.device {

@@ -1,6 +1,6 @@
 //! Values that say what they are, so that every read can be checked without knowing what was written last.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -36,8 +36,8 @@ pub(crate) enum Mismatch {
     WrongKey,
     #[error("the file's bytes, after an update of it was seen")]
     FileAgain,
-    #[error("version {found} of writer {writer}, after version {seen}")]
-    OlderVersion { writer: u32, found: u64, seen: u64 },
+    #[error("version {version} of writer {writer}, after what came later was seen")]
+    OutOfDate { writer: u32, version: u64 },
     #[error("a deleted key still has a value")]
     NotGone,
 }
@@ -76,38 +76,39 @@ fn read(value: &[u8], key: &[u8]) -> Result<Stamp, Mismatch> {
     Ok(Stamp { writer: field(WRITER_AT), version: u64::from_le_bytes(version) })
 }
 
-/// What one client has seen: enough to tell a value that is out of date.
+/// What one client has seen: enough to tell a value that is out of date, and so an update that was lost.
 ///
-/// The store has one copy of each value, so once a client has seen a write, an earlier write of the same writer cannot
-/// come back.
+/// The store has one copy of each value, and each write has a stamp of its own. So once a client has seen one write of an
+/// item and then another, its own included, the first cannot come back, nor can what the same writer wrote before it.
 #[derive(Default)]
 pub(crate) struct History {
     /// The latest version seen, by item and writer.
     seen: HashMap<(usize, u32), u64>,
-    /// The items of which any update was seen.
-    updated: HashSet<usize>,
+    /// What was seen last of the items of which any update was seen.
+    last: HashMap<usize, Stamp>,
 }
 
 impl History {
     /// Remembers a write: this client's own, or one that it read.
     pub(crate) fn saw(&mut self, index: usize, stamp: Stamp) {
         self.seen.insert((index, stamp.writer), stamp.version);
-        self.updated.insert(index);
+        self.last.insert(index, stamp);
     }
 
     /// Checks what was read of item `index`.
     pub(crate) fn check(&mut self, index: usize, item: &Item, value: Option<&[u8]>) -> Result<(), Mismatch> {
         let value = value.ok_or(Mismatch::Gone)?;
         if value == item.value {
-            return match self.updated.contains(&index) {
+            return match self.last.contains_key(&index) {
                 true => Err(Mismatch::FileAgain),
                 false => Ok(()),
             };
         }
         let stamp = read(value, &item.key)?;
-        let seen = self.seen.get(&(index, stamp.writer)).copied().unwrap_or(0);
-        if stamp.version < seen {
-            return Err(Mismatch::OlderVersion { writer: stamp.writer, found: stamp.version, seen });
+        let Stamp { writer, version } = stamp;
+        let came_before = self.seen.get(&(index, writer)).is_some_and(|seen| version <= *seen);
+        if came_before && self.last.get(&index) != Some(&stamp) {
+            return Err(Mismatch::OutOfDate { writer, version });
         }
         self.saw(index, stamp);
         Ok(())

@@ -55,9 +55,12 @@ where
     case("a client that vanishes", a_client_that_vanishes);
     case("as many connections as there may be", as_many_connections_as_there_may_be);
     case("a server that dies", |ends| {
-        a_server_that_dies(ends, |server| {
-            drop(server);
-            ends.clone()
+        let server = ends.serve();
+        let addr = server.addr().clone();
+        let mut server = Some(server);
+        a_server_that_dies(&ends.client, &addr, || {
+            drop(server.take());
+            server = Some(Ends { addr: addr.clone(), ..ends.clone() }.serve());
         });
     });
 }
@@ -82,7 +85,7 @@ fn within(limit: Duration, what: &str, work: impl FnOnce() + Send + 'static) {
 }
 
 impl<F: ThreadFabric<Track: Track<Delivery: Lossless + InOrder>>> Ends<F> {
-    fn serve(&self) -> Server<F> {
+    pub(crate) fn serve(&self) -> Server<F> {
         self.serve_with(ServerConfig::default())
     }
 
@@ -330,47 +333,30 @@ fn as_many_connections_as_there_may_be<F: ThreadFabric<Track: Track<Delivery: Lo
     }
 }
 
-/// A server under load has its end made by `die`, which says where the next one is to be.
-pub(crate) fn a_server_that_dies<F>(ends: &Ends<F>, die: impl FnOnce(Server<F>) -> Ends<F>)
+/// The server at `addr` has four clients at work and one idle, and is replaced by a new one at the same address by
+/// `replace`, without a goodbye.
+pub(crate) fn a_server_that_dies<F>(fabric: &F, addr: &F::Addr, replace: impl FnOnce())
 where
     F: ThreadFabric<Track: Track<Delivery: Lossless + InOrder>>,
 {
-    let server = ends.serve();
-    let mut idle = ends.connect(&server);
-    let mut clients: Vec<_> = (0..4).map(|_| ends.connect(&server)).collect();
+    let connect = || block_on(Client::connect(fabric, addr, MessageConfig::default())).expect("connects");
+    let mut idle = connect();
     let (started, under_load) = mpsc::channel();
-    let (deaths, next): (Vec<_>, _) = thread::scope(|scope| {
-        let loads: Vec<_> = clients
-            .iter_mut()
-            .enumerate()
-            .map(|(id, client)| {
-                let started = started.clone();
-                scope.spawn(move || {
-                    for round in 0_usize.. {
-                        let outcome = block_on(async {
-                            client.put(&[id as u8], &pattern(round % 50_000)).await?;
-                            client.get(&[id as u8]).await.map(drop)
-                        });
-                        if let Err(error) = outcome {
-                            return (error.kind(), Instant::now());
-                        }
-                        if round == 20 {
-                            started.send(()).expect("somebody waits");
-                        }
-                    }
-                    unreachable!("rounds do not run out")
-                })
-            })
-            .collect();
-        (0..loads.len()).for_each(|_| under_load.recv().expect("every client gets that far"));
-        let died = Instant::now();
-        let next = die(server);
-        let dead = |load: thread::ScopedJoinHandle<'_, _>| load.join().expect("no panic");
-        let deaths = loads.into_iter().map(dead).map(|(kind, noticed): (_, Instant)| (kind, noticed - died)).collect();
-        (deaths, next)
-    });
-    for (kind, after) in deaths {
-        assert_eq!(kind, Some(ErrorKind::Disconnected));
+    let loads: Vec<_> = (0..4)
+        .map(|id| {
+            let (client, started) = (connect(), started.clone());
+            thread::spawn(move || load_until_an_error(client, id, &started))
+        })
+        .collect();
+    (0..loads.len()).for_each(|_| under_load.recv().expect("every client gets that far"));
+
+    let died = Instant::now();
+    replace();
+    for load in loads {
+        let (error, noticed) = load.join().expect("no panic");
+        let after = noticed - died;
+        eprintln!("noticed after {after:?}: {error}");
+        assert_eq!(error.kind(), Some(ErrorKind::Disconnected), "{error}");
         assert!(after < NOTICED_WITHIN, "noticed after {after:?}");
     }
     let start = Instant::now();
@@ -378,9 +364,27 @@ where
     assert_eq!(error.kind(), Some(ErrorKind::Disconnected), "{error}");
     assert!(start.elapsed() < NOTICED_WITHIN);
 
-    // A new server, and a reconnect.
-    let server = next.serve();
-    let mut client = next.connect(&server);
+    let mut client = connect();
     assert_eq!(get(&mut client, &[0]), None, "it is another store");
     assert_works(&mut client);
+}
+
+/// Puts and gets until that fails; says so on `started` once it is well under way. Why it failed, and when.
+fn load_until_an_error<T>(mut client: Client<T>, id: u8, started: &mpsc::Sender<()>) -> (StoreError, Instant)
+where
+    T: Track<Delivery: Lossless + InOrder>,
+{
+    for round in 0_usize.. {
+        let outcome = block_on(async {
+            client.put(&[id], &pattern(round % 50_000)).await?;
+            client.get(&[id]).await.map(drop)
+        });
+        if let Err(error) = outcome {
+            return (error, Instant::now());
+        }
+        if round == 20 {
+            started.send(()).expect("somebody waits");
+        }
+    }
+    unreachable!("rounds do not run out")
 }
