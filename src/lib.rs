@@ -1,4 +1,4 @@
-//! The facade of trespass.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 pub use trespass_carriers as carriers;
