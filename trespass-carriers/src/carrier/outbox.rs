@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use trespass_core::{InOrder, Lossless, SendBuf, SendSide, Track, TryError, Unsent};
+use trespass_core::{ErrorKind, InOrder, Lossless, SendBuf, SendSide, Track, TransportError, TryError, Unsent};
 
 use crate::carrier::MessageCarrier;
 use crate::credit::Rank;
@@ -306,6 +306,10 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     /// Ends sending, and leaves receiving to take what had arrived.
     #[cold]
     pub(super) fn sending_failed(&mut self, error: T::Error) -> CarrierError<T::Error> {
+        if error.kind() == ErrorKind::Closed {
+            // The peer's goodbye may be among what has arrived: then it is no death.
+            self.take_in();
+        }
         let error = self.ended(error);
         let first = self.out.fail(error);
         self.fan_out.waker().wake_by_ref();
