@@ -28,6 +28,11 @@ impl MockSendBuf {
         Arc::ptr_eq(&self.lane, lane)
     }
 
+    /// Makes it `len` bytes long, which its memory has room for.
+    pub(crate) fn set_len(&mut self, len: usize) {
+        self.message.len = len.min(self.message.mem.len());
+    }
+
     /// The message, which now is not given back.
     pub(crate) fn into_message(mut self) -> Message {
         Message { mem: mem::take(&mut self.message.mem), len: self.message.len }

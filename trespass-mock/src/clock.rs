@@ -47,7 +47,9 @@ impl Timer for MockTimer {
     fn sleep(&self, after: Duration) -> MockSleep {
         MockSleep(match &self.0 {
             Clock::Real(timer) => Sleep::Real(timer.sleep(after)),
-            Clock::Virtual(clock) => Sleep::Virtual { id: clock.set_alarm(after), clock: Arc::clone(clock) },
+            Clock::Virtual(clock) => {
+                Sleep::Virtual { id: clock.set_alarm(after), clock: Arc::clone(clock), waker: Waker::noop().clone() }
+            }
         })
     }
 }
@@ -59,7 +61,13 @@ pub struct MockSleep(Sleep);
 #[derive(Debug)]
 enum Sleep {
     Real(SystemSleep),
-    Virtual { id: u64, clock: Arc<VirtualClock> },
+    Virtual {
+        id: u64,
+        clock: Arc<VirtualClock>,
+        /// The one that the clock has a copy of: so the copy is never the last, whose drop could run anything, and under
+        /// the clock's lock at that.
+        waker: Waker,
+    },
 }
 
 impl Future for MockSleep {
@@ -68,10 +76,13 @@ impl Future for MockSleep {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.0 {
             Sleep::Real(sleep) => Pin::new(sleep).poll(cx),
-            Sleep::Virtual { id, clock } => {
+            Sleep::Virtual { id, clock, waker } => {
                 let mut state = clock.state();
                 let now = state.now;
-                state.alarms.poll(*id, now, cx.waker())
+                let result = state.alarms.poll(*id, now, cx.waker());
+                drop(state);
+                waker.clone_from(cx.waker());
+                result
             }
         }
     }
@@ -79,7 +90,7 @@ impl Future for MockSleep {
 
 impl Drop for MockSleep {
     fn drop(&mut self) {
-        if let Sleep::Virtual { id, clock } = &self.0 {
+        if let Sleep::Virtual { id, clock, .. } = &self.0 {
             clock.state().alarms.cancel(*id);
         }
     }

@@ -115,14 +115,15 @@ impl End {
         &self.conn.lanes[1 - self.index]
     }
 
-    /// Why the connection ended, if it has: one atomic load.
-    pub(crate) fn ended(&self) -> Option<MockError> {
-        self.conn.ending.get().map(|ending| ending.told(self.index))
+    /// Whether the connection has ended: one atomic load.
+    #[inline]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.conn.ending.get().is_some()
     }
 
-    /// The same, of a connection that is known to have ended.
+    /// What this end is told about why nothing goes any more: why the connection ended, or that this end is about to.
     pub(crate) fn cause(&self) -> MockError {
-        self.ended().unwrap_or(MockError::Closed)
+        self.conn.ending.get().map_or(MockError::Closed, |ending| ending.told(self.index))
     }
 
     /// This end closes or is dropped. No lock may be held.

@@ -16,6 +16,7 @@ use std::task::Waker;
 
 use trespass_core::Limits;
 
+use crate::buffer::MockSendBuf;
 use crate::counters::LaneCounts;
 use crate::sync::{Waiter, Wakes, lock};
 
@@ -23,9 +24,29 @@ use crate::sync::{Waiter, Wakes, lock};
 #[derive(Debug)]
 pub(crate) struct Lane {
     state: Mutex<State>,
-    /// Whether it is time to post receives again. A hint, so that the receiver can look without the lock.
-    repost_due: AtomicBool,
+    hints: Hints,
     pub(crate) counts: LaneCounts,
+}
+
+/// What there is to see in the state, for those who only want to know whether a look is worth the lock: a thread that
+/// polls in a loop must not keep the lock from those who work. Written under the lock; whoever is about to wait looks at
+/// the state itself.
+#[derive(Debug, Default)]
+struct Hints {
+    /// Memory came back to the sender.
+    freed: AtomicBool,
+    /// A message has arrived, or none will any more.
+    arrived: AtomicBool,
+    /// It is time to post receives again.
+    repost_due: AtomicBool,
+}
+
+impl Hints {
+    fn update(&self, state: &State) {
+        self.freed.store(!state.free.is_empty(), Ordering::Relaxed);
+        self.arrived.store(!state.arrived.is_empty() || state.dead, Ordering::Relaxed);
+        self.repost_due.store(state.repost_due(), Ordering::Relaxed);
+    }
 }
 
 /// A message, or a piece of memory with room for one: the first `len` bytes of `mem`.
@@ -52,16 +73,18 @@ pub(crate) struct Overrun {
 
 /// The track has ended: the device takes nothing.
 #[derive(Debug)]
-pub(crate) struct Dead;
+pub(crate) struct Dead {
+    /// How many messages were posted and not placed.
+    pub(crate) lost: usize,
+}
 
 /// What a look at the receiving side found.
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
-    /// How many receives were posted again.
-    pub(crate) reposted: usize,
     /// Nothing will arrive any more.
     pub(crate) dead: bool,
-    pub(crate) progress: Progress,
+    /// How many receives were posted again, and what came of it.
+    pub(crate) reposted: Option<(usize, Progress)>,
 }
 
 #[derive(Debug)]
@@ -82,6 +105,8 @@ struct State {
     batch: usize,
     /// Nothing moves any more.
     dead: bool,
+    /// How many messages waited for a receive when that came.
+    lost: usize,
     /// Nobody will take what arrives.
     receiver_gone: bool,
     /// Waits for a slot, or for all that was posted to be placed.
@@ -110,11 +135,12 @@ impl Lane {
                 returned: Vec::with_capacity(receiver.recv_slots),
                 batch: (receiver.recv_slots / 4).max(1),
                 dead: false,
+                lost: 0,
                 receiver_gone: false,
                 sender: Waiter::default(),
                 receiver: Waiter::default(),
             }),
-            repost_due: AtomicBool::new(false),
+            hints: Hints { freed: AtomicBool::new(true), ..Hints::default() },
             counts: LaneCounts::default(),
         }
     }
@@ -126,9 +152,13 @@ impl Lane {
 
 /// The sending side.
 impl Lane {
-    /// Moves the memory that came back into `free`, which is empty.
-    pub(crate) fn refill(&self, free: &mut Vec<Box<[u8]>>) {
-        mem::swap(free, &mut self.state().free);
+    /// Moves the memory that came back into `spare`, which is empty.
+    pub(crate) fn refill(&self, spare: &mut Vec<Box<[u8]>>) {
+        if self.hints.freed.load(Ordering::Relaxed) {
+            let mut state = self.state();
+            mem::swap(spare, &mut state.free);
+            self.hints.update(&state);
+        }
     }
 
     /// Gives memory back that was not sent.
@@ -139,6 +169,7 @@ impl Lane {
             return;
         }
         state.free.push(mem);
+        self.hints.update(&state);
         let waker = state.sender.take();
         drop(state);
         if let Some(waker) = waker {
@@ -146,48 +177,51 @@ impl Lane {
         }
     }
 
-    /// One doorbell: gives all of `queue` to the device, in order. The memory of what is placed at once goes to `free`.
-    pub(crate) fn post(&self, queue: &mut Vec<Message>, free: &mut Vec<Box<[u8]>>) -> Result<Progress, Dead> {
+    /// One doorbell: gives all of `queue` to the device, in order. The buffers of what is placed at once go to `free`.
+    pub(crate) fn post(&self, queue: &mut Vec<MockSendBuf>, free: &mut Vec<MockSendBuf>) -> Result<Progress, Dead> {
         let mut progress = Progress::default();
         let mut state = self.state();
         if state.dead {
-            return Err(Dead);
+            return Err(Dead { lost: state.lost });
         }
         self.counts.doorbells.add(1);
         self.counts.sends.add(queue.len() as u64);
         let mut placed = false;
-        for message in queue.drain(..) {
+        // No buffer may be dropped in here: it would ask for the lock.
+        for buf in queue.drain(..) {
             if !state.posted.is_empty() {
-                state.posted.push_back(message);
+                state.posted.push_back(buf.into_message());
                 continue;
             }
-            match state.place(&message, &self.counts) {
+            match state.place(&buf, &self.counts) {
                 Placed::Yes => {
                     placed = true;
-                    free.push(message.mem);
+                    free.push(buf);
                 }
-                Placed::NoReceive => state.posted.push_back(message),
+                Placed::NoReceive => state.posted.push_back(buf.into_message()),
                 Placed::TooLong(overrun) => {
                     progress.overrun = Some(overrun);
-                    break;
+                    // The rest lines up behind it, until the track ends.
+                    state.posted.push_back(buf.into_message());
                 }
             }
         }
         if placed {
             progress.wakes = Wakes { sender: state.sender.take(), receiver: state.receiver.take() };
         }
-        self.hint(&state);
+        self.hints.update(&state);
         Ok(progress)
     }
 
-    /// Whether memory came back (it is in `free` then) or the track has ended; if not, `waker` is told when it does.
-    pub(crate) fn poll_free(&self, free: &mut Vec<Box<[u8]>>, waker: &Waker) -> bool {
+    /// Whether memory came back (it is in `spare` then) or the track has ended; if not, `waker` is told when it does.
+    pub(crate) fn poll_free(&self, spare: &mut Vec<Box<[u8]>>, waker: &Waker) -> bool {
         let mut state = self.state();
         if state.dead {
             return true;
         }
         if !state.free.is_empty() {
-            mem::swap(free, &mut state.free);
+            mem::swap(spare, &mut state.free);
+            self.hints.update(&state);
             return true;
         }
         self.counts.send_arms.add(1);
@@ -201,7 +235,7 @@ impl Lane {
     pub(crate) fn poll_placed(&self, waker: &Waker) -> Result<usize, Dead> {
         let mut state = self.state();
         if state.dead {
-            return Err(Dead);
+            return Err(Dead { lost: state.lost });
         }
         let waiting = state.posted.len();
         if waiting == 0 {
@@ -217,22 +251,22 @@ impl Lane {
 
 /// The receiving side.
 impl Lane {
-    /// Whether it is time to post receives again.
-    pub(crate) fn repost_due(&self) -> bool {
-        self.repost_due.load(Ordering::Relaxed)
-    }
-
     /// Posts receives again where that is due, and moves what has arrived into `ready`, if that is empty.
     pub(crate) fn take(&self, ready: &mut VecDeque<Message>) -> Taken {
         let mut taken = Taken::default();
+        let wanted = ready.is_empty() && self.hints.arrived.load(Ordering::Relaxed);
+        if !wanted && !self.hints.repost_due.load(Ordering::Relaxed) {
+            return taken;
+        }
         let mut state = self.state();
         if state.repost_due() {
-            (taken.reposted, taken.progress) = self.repost(&mut state);
+            taken.reposted = self.repost(&mut state);
         }
         if ready.is_empty() {
             mem::swap(ready, &mut state.arrived);
         }
         taken.dead = state.dead;
+        self.hints.update(&state);
         taken
     }
 
@@ -241,19 +275,23 @@ impl Lane {
     pub(crate) fn poll_take(&self, ready: &mut VecDeque<Message>, waker: &Waker) -> (bool, Taken) {
         let mut taken = Taken::default();
         let mut state = self.state();
-        (taken.reposted, taken.progress) = self.repost(&mut state);
+        taken.reposted = self.repost(&mut state);
         if ready.is_empty() {
             mem::swap(ready, &mut state.arrived);
         }
         taken.dead = state.dead;
         // Whoever waited before is superseded by this call, which answers now or registers anew.
-        let superseded = taken.progress.wakes.receiver.take();
-        let found = !ready.is_empty() || state.dead || taken.progress.overrun.is_some();
+        let (superseded, overrun) = match &mut taken.reposted {
+            Some((_, progress)) => (progress.wakes.receiver.take(), progress.overrun.is_some()),
+            None => (None, false),
+        };
+        let found = !ready.is_empty() || state.dead || overrun;
         let mut old = None;
         if !found {
             self.counts.recv_arms.add(1);
             old = state.receiver.register(waker);
         }
+        self.hints.update(&state);
         drop(state);
         drop((superseded, old));
         (found, taken)
@@ -267,7 +305,7 @@ impl Lane {
             return;
         }
         state.returned.push(mem);
-        self.hint(&state);
+        self.hints.update(&state);
         let waker = if state.receiver.waits() && state.repost_due() { state.receiver.take() } else { None };
         drop(state);
         if let Some(waker) = waker {
@@ -280,27 +318,21 @@ impl Lane {
         let mut state = self.state();
         state.receiver_gone = true;
         let gone = (mem::take(&mut state.arrived), mem::take(&mut state.returned), state.receiver.take());
-        self.hint(&state);
+        self.hints.update(&state);
         drop(state);
         drop(gone);
     }
 
-    /// Posts all that came back, and moves what has waited for it.
-    fn repost(&self, state: &mut State) -> (usize, Progress) {
-        let reposted = if state.dead { 0 } else { state.returned.len() };
-        if reposted == 0 {
-            return (0, Progress::default());
+    /// Posts all that came back, if anything did, and moves what has waited for it.
+    fn repost(&self, state: &mut State) -> Option<(usize, Progress)> {
+        let count = state.returned.len();
+        if count == 0 || state.dead {
+            return None;
         }
         self.counts.reposts.add(1);
         let State { receives, returned, .. } = state;
         receives.append(returned);
-        let progress = state.pump(&self.counts);
-        self.hint(state);
-        (reposted, progress)
-    }
-
-    fn hint(&self, state: &State) {
-        self.repost_due.store(state.repost_due(), Ordering::Relaxed);
+        Some((count, state.pump(&self.counts)))
     }
 }
 
@@ -309,13 +341,14 @@ impl Lane {
     pub(crate) fn end(&self) -> Wakes {
         let mut state = self.state();
         state.dead = true;
+        state.lost = state.posted.len();
         let lost = (
             mem::take(&mut state.posted),
             mem::take(&mut state.receives),
             mem::take(&mut state.returned),
             mem::take(&mut state.free),
         );
-        self.hint(&state);
+        self.hints.update(&state);
         let wakes = Wakes { sender: state.sender.take(), receiver: state.receiver.take() };
         drop(state);
         drop(lost);
@@ -329,7 +362,7 @@ impl State {
         let mut progress = Progress::default();
         let mut placed = false;
         while let Some(message) = self.posted.pop_front() {
-            match self.place(&message, counts) {
+            match self.place(&message.mem[..message.len], counts) {
                 Placed::Yes => {
                     placed = true;
                     self.free.push(message.mem);
@@ -340,6 +373,7 @@ impl State {
                 }
                 Placed::TooLong(overrun) => {
                     progress.overrun = Some(overrun);
+                    self.posted.push_front(message);
                     break;
                 }
             }
@@ -351,18 +385,18 @@ impl State {
     }
 
     /// Copies `message` into a receive: the device's DMA.
-    fn place(&mut self, message: &Message, counts: &LaneCounts) -> Placed {
+    fn place(&mut self, message: &[u8], counts: &LaneCounts) -> Placed {
         let Some(mut mem) = self.receives.pop() else {
             if !mem::replace(&mut self.stalled, true) {
                 counts.rnr_stalls.add(1);
             }
             return Placed::NoReceive;
         };
-        let len = message.len;
+        let len = message.len();
         let Some(room) = mem.get_mut(..len) else {
             return Placed::TooLong(Overrun { len, room: mem.len() });
         };
-        room.copy_from_slice(&message.mem[..len]);
+        room.copy_from_slice(message);
         counts.dma_copies.add(1);
         counts.dma_bytes.add(len as u64);
         self.stalled = false;

@@ -48,8 +48,12 @@ pub(crate) struct Wakes {
 
 impl Wakes {
     /// Wakes them. No lock may be held.
+    #[inline]
     pub(crate) fn fire(self) {
-        for waker in [self.sender, self.receiver].into_iter().flatten() {
+        if let Some(waker) = self.sender {
+            waker.wake();
+        }
+        if let Some(waker) = self.receiver {
             waker.wake();
         }
     }

@@ -7,7 +7,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use trespass_core::{Endpoint, Limits, RecvSide, Reliable, SendSide, Timer, Track, TryError, Unsent};
+use trespass_core::{
+    Endpoint, ErrorKind, Limits, RecvSide, Reliable, SendSide, Timer, Track, TransportError, TryError, Unsent,
+};
 
 use crate::addr::MockAddr;
 use crate::buffer::{MockRecvBuf, MockSendBuf};
@@ -15,7 +17,7 @@ use crate::clock::{MockSleep, MockTimer};
 use crate::conn::End;
 use crate::counters::MockCounters;
 use crate::error::MockError;
-use crate::lane::{Lane, Message};
+use crate::lane::{Dead, Lane, Message, Progress, Taken};
 
 /// A reliable track: both halves in one.
 ///
@@ -49,10 +51,12 @@ impl MockTrack {
 pub struct MockSender {
     end: Arc<End>,
     lane: Arc<Lane>,
-    /// Memory for messages to come; there is more in the lane when this runs out.
-    free: Vec<Box<[u8]>>,
+    /// For messages to come: those of messages that were placed at once.
+    free: Vec<MockSendBuf>,
+    /// Memory for messages to come, when there are no buffers; there may be more in the lane when this runs out.
+    spare: Vec<Box<[u8]>>,
     /// Queued, and not yet given to the device.
-    queue: Vec<Message>,
+    queue: Vec<MockSendBuf>,
     max_message: usize,
     closing: Closing,
 }
@@ -71,6 +75,7 @@ impl MockSender {
             end: Arc::clone(end),
             lane: Arc::clone(end.outward()),
             free: Vec::with_capacity(slots),
+            spare: Vec::with_capacity(slots),
             queue: Vec::with_capacity(slots),
             max_message,
             closing: Closing::Open,
@@ -82,12 +87,29 @@ impl MockSender {
         self.end.counters()
     }
 
-    /// Why nothing can be sent, if nothing can.
-    fn ended(&self) -> Option<MockError> {
-        match self.closing {
-            Closing::Open => self.end.ended(),
-            _ => Some(self.end.ended().unwrap_or(MockError::Closed)),
+    /// Whether anything can be sent: two loads.
+    #[inline]
+    fn is_open(&self) -> bool {
+        matches!(self.closing, Closing::Open) && !self.end.has_ended()
+    }
+
+    /// Why nothing can be sent.
+    #[cold]
+    fn why_not(&self) -> MockError {
+        self.end.cause()
+    }
+
+    /// A buffer of any length, if there is one.
+    fn slot(&mut self) -> Option<MockSendBuf> {
+        // The one that was used last is the warmest.
+        if let Some(buf) = self.free.pop() {
+            return Some(buf);
         }
+        if self.spare.is_empty() {
+            self.lane.refill(&mut self.spare);
+        }
+        let mem = self.spare.pop()?;
+        Some(MockSendBuf::new(Message { mem, len: 0 }, Arc::clone(&self.lane)))
     }
 
     /// Gives all that is queued to the device.
@@ -123,43 +145,41 @@ impl SendSide for MockSender {
     type SendBuf = MockSendBuf;
 
     fn try_reserve(&mut self, len: usize) -> Result<MockSendBuf, TryError<MockError>> {
-        if let Some(error) = self.ended() {
-            return Err(TryError::Failed(error));
+        if !self.is_open() {
+            return Err(TryError::Failed(self.why_not()));
         }
         let max = self.max_message;
         if len > max {
             return Err(TryError::Failed(MockError::Oversize { len, max }));
         }
-        if self.free.is_empty() {
-            self.lane.refill(&mut self.free);
-        }
-        let mem = self.free.pop().ok_or(TryError::WouldBlock)?;
-        Ok(MockSendBuf::new(Message { mem, len }, Arc::clone(&self.lane)))
+        let mut buf = self.slot().ok_or(TryError::WouldBlock)?;
+        buf.set_len(len);
+        Ok(buf)
     }
 
     fn send(&mut self, buf: MockSendBuf) -> Result<(), Unsent<MockSendBuf, MockError>> {
-        if let Some(error) = self.ended() {
-            return Err(Unsent { buf, error });
+        if !self.is_open() {
+            return Err(Unsent { buf, error: self.why_not() });
         }
         if !buf.is_of(&self.lane) {
             return Err(Unsent { buf, error: MockError::ForeignBuffer });
         }
-        self.queue.push(buf.into_message());
+        self.queue.push(buf);
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), MockError> {
-        match self.ended() {
-            Some(error) => Err(error),
-            None => self.post(true),
+        match self.is_open() {
+            true => self.post(true),
+            false => Err(self.why_not()),
         }
     }
 
     fn poll_send_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // A failure is told by the next call; the end of the track makes this ready.
         let failed = self.post(false).is_err();
-        if failed || !self.free.is_empty() || self.ended().is_some() || self.lane.poll_free(&mut self.free, cx.waker())
-        {
+        let at_hand = !self.free.is_empty() || !self.spare.is_empty();
+        if failed || at_hand || !self.is_open() || self.lane.poll_free(&mut self.spare, cx.waker()) {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -170,15 +190,15 @@ impl SendSide for MockSender {
         if let Closing::Done(result) = &self.closing {
             return Poll::Ready(result.clone());
         }
-        if let Some(error) = self.end.ended() {
-            self.closing = Closing::Done(Err(error.clone()));
-            return Poll::Ready(Err(error));
+        if let Err(error) = self.post(false) {
+            return self.finish(Err(error));
         }
-        let posted = self.post(false);
-        let waiting = match posted.and_then(|()| self.lane.poll_placed(cx.waker()).map_err(|_| self.end.cause())) {
+        let waiting = match self.lane.poll_placed(cx.waker()) {
             Ok(0) => return self.finish(Ok(())),
             Ok(waiting) => waiting,
-            Err(error) => return self.finish(Err(error)),
+            // The peer has taken all that this close was about, and was faster to end the track: as good as clean.
+            Err(Dead { lost: 0 }) if self.end.cause().kind() == ErrorKind::Closed => return self.finish(Ok(())),
+            Err(_) => return self.finish(Err(self.end.cause())),
         };
         let after = self.end.fabric().config().close_timeout;
         if let Closing::Open = self.closing {
@@ -230,6 +250,15 @@ impl MockReceiver {
     pub fn counters(&self) -> MockCounters {
         self.end.counters()
     }
+
+    /// Does what is left to do after receives were posted again.
+    #[inline]
+    fn settle(&mut self, reposted: Option<(usize, Progress)>) {
+        if let Some((count, progress)) = reposted {
+            self.posted += count as u64;
+            self.end.settle(progress);
+        }
+    }
 }
 
 impl RecvSide for MockReceiver {
@@ -240,13 +269,8 @@ impl RecvSide for MockReceiver {
     }
 
     fn try_recv(&mut self) -> Result<MockRecvBuf, TryError<MockError>> {
-        let mut dead = false;
-        if self.ready.is_empty() || self.lane.repost_due() {
-            let taken = self.lane.take(&mut self.ready);
-            self.posted += taken.reposted as u64;
-            dead = taken.dead;
-            self.end.settle(taken.progress);
-        }
+        let Taken { dead, reposted } = self.lane.take(&mut self.ready);
+        self.settle(reposted);
         match self.ready.pop_front() {
             Some(message) => {
                 self.lane.counts.receives.add(1);
@@ -259,8 +283,7 @@ impl RecvSide for MockReceiver {
 
     fn poll_recv_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let (found, taken) = self.lane.poll_take(&mut self.ready, cx.waker());
-        self.posted += taken.reposted as u64;
-        self.end.settle(taken.progress);
+        self.settle(taken.reposted);
         if found { Poll::Ready(()) } else { Poll::Pending }
     }
 }

@@ -203,7 +203,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_track_does_what_the_model_does(send_slots in 1..10_usize, recv_slots in 1..14_usize, ops in ops()) {

@@ -4,13 +4,14 @@ mod common;
 
 use std::future::{Future, pending};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Wakeups, poll_once, small};
 use trespass_core::{Drive, Fabric, Timer, block_on};
-use trespass_mock::{MockNet, MockTimer};
+use trespass_mock::{MockNet, MockSleep, MockTimer};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -153,6 +154,31 @@ fn patience_gives_other_threads_time() {
     // When nobody interrupts, it moves at last.
     block_on(&mut driver.with_patience(Duration::from_millis(1)), alarm);
     assert_eq!(timer.now(), SECOND);
+}
+
+/// Owns an alarm, which goes when the last waker goes.
+struct Owner(#[allow(dead_code)] Mutex<Vec<MockSleep>>);
+
+impl Wake for Owner {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn the_last_waker_of_a_task_may_own_an_alarm() {
+    let (timer, mut driver) = clock();
+    for dropped in [false, true] {
+        let mut sleep = timer.sleep(SECOND);
+        let owner = Waker::from(Arc::new(Owner(Mutex::new(vec![timer.sleep(SECOND)]))));
+        assert!(Pin::new(&mut sleep).poll(&mut Context::from_waker(&owner)).is_pending());
+        drop(owner);
+        match dropped {
+            true => drop(sleep),
+            false => assert!(poll_once(&mut sleep).is_pending()),
+        }
+    }
+    // All of them are gone, and the clock runs.
+    block_on(&mut driver, timer.sleep(2 * SECOND));
+    assert_eq!(timer.now(), 2 * SECOND);
 }
 
 #[test]
