@@ -69,7 +69,8 @@ impl TimerQueue {
         id
     }
 
-    /// Whether alarm `id` has gone off by `now`; if not, `waker` is told when it does.
+    /// Whether alarm `id` has gone off by `now`; if not, `waker` is told when it does. Drops the waker that was told
+    /// before: whoever has a lock around this queue keeps a copy of it until the lock is let go, as [`SystemSleep`] does.
     pub fn poll(&mut self, id: u64, now: Duration, waker: &Waker) -> Poll<()> {
         match self.alarms.get_mut(&id) {
             Some(alarm) if alarm.deadline > now => {
@@ -180,7 +181,7 @@ impl Timer for SystemTimer {
             self.shared.start_thread();
         }
         self.shared.state.changed.notify_one();
-        SystemSleep { shared: Arc::clone(&self.shared), id }
+        SystemSleep { shared: Arc::clone(&self.shared), id, waker: Waker::noop().clone() }
     }
 }
 
@@ -228,14 +229,19 @@ fn serve(state: &SystemState, start: Instant) {
 pub struct SystemSleep {
     shared: Arc<SystemShared>,
     id: u64,
+    /// The one that the queue has a copy of. So the copy is never the last one, whose drop may drop a task, and with it
+    /// another alarm of this clock: the queue drops it under its lock.
+    waker: Waker,
 }
 
 impl Future for SystemSleep {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let now = self.shared.start.elapsed();
-        lock(&self.shared.state.alarms).queue.poll(self.id, now, cx.waker())
+        let result = lock(&self.shared.state.alarms).queue.poll(self.id, now, cx.waker());
+        self.waker.clone_from(cx.waker());
+        result
     }
 }
 

@@ -25,14 +25,17 @@ impl WakerSlot {
     /// Registers `waker`, in place of any other. No clone where it is the same one.
     pub fn register(&self, waker: &Waker) {
         let mut slot = lock(&self.waker);
-        match &mut *slot {
-            Some(old) => old.clone_from(waker),
-            None => *slot = Some(waker.clone()),
-        }
+        let replaced = match &*slot {
+            Some(old) if old.will_wake(waker) => None,
+            _ => slot.replace(waker.clone()),
+        };
         // SeqCst, with the load in `wake`: either the waker sees the slot occupied, or the waiter's second look,
         // which comes after this store, sees what the waker changed before its load.
         self.occupied.store(true, Ordering::SeqCst);
         std::sync::atomic::fence(Ordering::SeqCst);
+        // A waker may be the last owner of a task, and dropping that may lead back here: not under the lock.
+        drop(slot);
+        drop(replaced);
     }
 
     /// Wakes whoever is registered, once.
