@@ -126,10 +126,8 @@ impl MockSender {
                 self.end.settle(progress);
                 if overrun { Err(self.end.cause()) } else { Ok(()) }
             }
-            Err(_) => {
-                self.queue.clear();
-                Err(self.end.cause())
-            }
+            // What is queued stays so: a close is not to take it for sent.
+            Err(Dead { .. }) => Err(self.end.cause()),
         }
     }
 

@@ -98,16 +98,29 @@ fn a_peer_that_goes_fails_a_close_under_way() {
 }
 
 #[test]
-fn a_peer_that_takes_all_and_goes_leaves_a_close_clean() {
-    let (mut client, mut server) = pair(small().with_recv_slots(1));
-    put(&mut client, b"1");
-    put(&mut client, b"2");
-    assert!(poll_once(client.close()).is_pending());
-    assert_eq!(*take(&mut server), *b"1");
-    assert_eq!(*take(&mut server), *b"2");
-    drop(server);
-    assert_eq!(kind_of(client.try_reserve(1)), ErrorKind::Closed);
-    assert_eq!(poll_once(client.close()), Poll::Ready(Ok(())));
+fn a_peer_that_is_faster_to_end_the_track_fails_a_close_only_where_something_is_lost() {
+    for (waiting, queued, under_way) in [(0, 0, false), (1, 0, false), (0, 1, false), (0, 0, true), (1, 0, true)] {
+        let (mut client, mut server) = pair(small().with_recv_slots(1));
+        put(&mut client, b"arrives");
+        for _ in 0..waiting + usize::from(under_way) {
+            put(&mut client, b"waits");
+        }
+        if under_way {
+            assert!(poll_once(client.close()).is_pending());
+            assert_eq!(*take(&mut server), *b"arrives");
+            assert_eq!(*take(&mut server), *b"waits");
+        }
+        for _ in 0..queued {
+            assert!(queue(&mut client, b"is never flushed"));
+        }
+        drop(server);
+        assert_eq!(kind_of(client.try_reserve(1)), ErrorKind::Closed);
+        assert!(poll_once(client.reserve(1)).is_ready());
+        let expected = if waiting + queued == 0 { Ok(()) } else { Err(MockError::PeerEnded) };
+        for _ in 0..2 {
+            assert_eq!(poll_once(client.close()), Poll::Ready(expected.clone()), "{waiting} {queued} {under_way}");
+        }
+    }
 }
 
 #[test]
