@@ -27,6 +27,11 @@
 //! # }).unwrap();
 //! ```
 //!
+//! # Trouble on demand
+//! [`MockFabric::kill`] ends a fabric as SIGKILL ends a process; [`MockFabric::break_link`] and [`MockTrack::break_link`]
+//! pull the cable. A receiver that keeps its buffers makes its peer stall, and a net in virtual time makes every deadline
+//! pass at once.
+//!
 //! # Where it differs from hardware
 //! - The "device" has no thread of its own. A message moves while its sender flushes, or, when it had to wait for a
 //!   receive, while the peer reposts. Moving one takes no time on the fabric's clock.
