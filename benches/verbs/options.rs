@@ -1,0 +1,115 @@
+//! The arguments: `SIDE OVER WORK key=value…`.
+
+use std::error::Error;
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+pub(crate) const USAGE: &str = "usage: verbs server|client track|carrier pingpong|stream local=IP peer=IP:PORT \
+[size=64] [count=1000] [warmup=100] [wait=events|polling] [batch=1] [send-slots=64] [recv-slots=64] [inline=BYTES]";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Server,
+    Client,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Over {
+    Track,
+    Carrier,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// One message there, one back.
+    PingPong,
+    /// Messages one way, as many as there are slots; at the end one back.
+    Stream,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Asleep until the completion channel says something.
+    Events,
+    /// Never asleep.
+    Polling,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) side: Side,
+    pub(crate) over: Over,
+    pub(crate) work: Work,
+    pub(crate) wait: Wait,
+    pub(crate) local: IpAddr,
+    /// The server's address, on both sides.
+    pub(crate) peer: SocketAddr,
+    pub(crate) size: usize,
+    pub(crate) count: u64,
+    /// Not counted, before the others.
+    pub(crate) warmup: u64,
+    /// Messages for each doorbell.
+    pub(crate) batch: u64,
+    pub(crate) send_slots: usize,
+    pub(crate) recv_slots: usize,
+    pub(crate) inline: Option<usize>,
+}
+
+impl Options {
+    /// `None` without arguments: cargo passes `--bench`.
+    pub(crate) fn from_args() -> Result<Option<Self>, Box<dyn Error>> {
+        let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+        let [side, over, work, settings @ ..] = args.as_slice() else { return Ok(None) };
+        let mut options = Self {
+            side: choice("side", side, &[("server", Side::Server), ("client", Side::Client)])?,
+            over: choice("interface", over, &[("track", Over::Track), ("carrier", Over::Carrier)])?,
+            work: choice("work", work, &[("pingpong", Work::PingPong), ("stream", Work::Stream)])?,
+            wait: Wait::Events,
+            local: IpAddr::from([0, 0, 0, 0]),
+            peer: SocketAddr::from(([0, 0, 0, 0], 0)),
+            size: 64,
+            count: 1000,
+            warmup: 100,
+            batch: 1,
+            send_slots: 64,
+            recv_slots: 64,
+            inline: None,
+        };
+        for setting in settings {
+            let (key, value) =
+                setting.split_once('=').ok_or_else(|| format!("`{setting}` is not key=value\n{USAGE}"))?;
+            options.set(key, value)?;
+        }
+        if options.size < 8 {
+            return Err("size: at least 8, each message has a number".into());
+        }
+        Ok(Some(options))
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), Box<dyn Error>> {
+        match key {
+            "local" => self.local = parsed(key, value)?,
+            "peer" => self.peer = parsed(key, value)?,
+            "size" => self.size = parsed(key, value)?,
+            "count" => self.count = parsed(key, value)?,
+            "warmup" => self.warmup = parsed(key, value)?,
+            "wait" => self.wait = choice(key, value, &[("events", Wait::Events), ("polling", Wait::Polling)])?,
+            "batch" => self.batch = parsed(key, value)?,
+            "send-slots" => self.send_slots = parsed(key, value)?,
+            "recv-slots" => self.recv_slots = parsed(key, value)?,
+            "inline" => self.inline = Some(parsed(key, value)?),
+            _ => return Err(format!("no setting `{key}`\n{USAGE}").into()),
+        }
+        Ok(())
+    }
+}
+
+fn choice<T: Copy>(what: &str, word: &str, of: &[(&str, T)]) -> Result<T, String> {
+    let found = of.iter().find(|(name, _)| *name == word).map(|(_, value)| *value);
+    found.ok_or_else(|| format!("`{word}` is no {what}\n{USAGE}"))
+}
+
+fn parsed<T: FromStr<Err: Display>>(key: &str, value: &str) -> Result<T, String> {
+    value.parse().map_err(|error| format!("{key}={value}: {error}"))
+}
