@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod buffers;
+pub mod carriers;
 pub mod connections;
 pub mod ends;
 pub mod flow;

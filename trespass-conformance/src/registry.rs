@@ -84,6 +84,25 @@ macro_rules! __with_properties {
                 an_early_answer_waits ["C8"]
                 tracks_outlive_their_fabric ["C9"]
             }
+            carriers {
+                an_open_agrees_on_sizes ["K1", "K2"]
+                a_peer_that_will_not_do_is_refused_on_both_sides ["K1"]
+                an_open_has_a_deadline ["K1"]
+                messages_of_every_length_arrive_whole ["K2"]
+                messages_arrive_in_order_both_ways ["K2"]
+                both_ends_send_before_either_receives ["K3"]
+                what_fills_up_drains ["K3"]
+                a_carrier_stays_within_its_credits ["K3"]
+                a_fin_is_the_only_clean_end ["K4"]
+                an_end_without_a_fin_is_disconnected ["K4"]
+                a_dropped_send_is_withdrawn ["K5"]
+                nonsense_in_a_handshake_is_survived ["K6"]
+                nonsense_in_a_conversation_is_survived ["K6"]
+                random_frames_are_survived ["K6"]
+                a_close_sends_what_is_queued ["K7", "K4"]
+                both_carriers_may_close_at_once ["K7"]
+                a_carrier_close_has_a_deadline ["K7"]
+            }
         }
     };
 }

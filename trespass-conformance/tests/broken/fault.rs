@@ -206,4 +206,52 @@ faults! {
     AddressStaysTaken => connections::an_address_is_listened_at_once, "cannot listen again";
     /// A fabric takes its tracks with it.
     FabricTakesItsTracks => connections::tracks_outlive_their_fabric, "closed";
+
+    // Carriers are not broken here, but the frames that they send are: by their first byte.
+    /// A handshake goes out with another size in it.
+    FalsifiesHandshakes => carriers::an_open_agrees_on_sizes, "the longest message";
+    /// Refusals get lost.
+    LosesRefusals => carriers::a_peer_that_will_not_do_is_refused_on_both_sides, "";
+    /// A bit flips in the segments of long messages.
+    CorruptsSegments => carriers::messages_of_every_length_arrive_whole, "differs at byte";
+    /// Every third message goes out after the next frame.
+    SwapsMessages => carriers::messages_arrive_in_order_both_ways, "";
+    /// Frames that give credits and nothing else get lost.
+    LosesCredits => carriers::both_ends_send_before_either_receives, "never became ready";
+    /// Every message goes out four times.
+    RepeatsMessages => carriers::a_carrier_stays_within_its_credits, "credits up to";
+    /// FINs get lost.
+    LosesFins => carriers::a_fin_is_the_only_clean_end, "never became ready";
+    /// Withdrawals get lost.
+    LosesWithdrawals => carriers::a_dropped_send_is_withdrawn, "in the middle of a message";
+    /// Goodbyes get lost.
+    LosesGoodbyes => carriers::a_close_sends_what_is_queued, "gone";
 }
+
+/// What other properties notice too.
+pub(crate) const ALSO: &[(Fault, &str, &str)] = &[
+    (Fault::LosesCredits, "carriers::what_fills_up_drains", "never became ready"),
+    (Fault::DropDoesNotEnd, "carriers::an_open_has_a_deadline", "never became ready"),
+    (Fault::EndOvertakes, "carriers::an_end_without_a_fin_is_disconnected", "cannot receive message"),
+    (Fault::ClosesWithoutTheReceiver, "carriers::a_carrier_close_has_a_deadline", "a clean close"),
+    (Fault::LosesGoodbyes, "carriers::both_carriers_may_close_at_once", "not clean"),
+    (Fault::DeathIsDisconnected, "carriers::nonsense_in_a_handshake_is_survived", "the end of the track after"),
+    (Fault::DropDoesNotEnd, "carriers::nonsense_in_a_conversation_is_survived", "never became ready"),
+    (Fault::DropDoesNotEnd, "carriers::random_frames_are_survived", "never became ready"),
+    (Fault::Drops, MODEL, SEED),
+    (Fault::Duplicates, MODEL, SEED),
+    (Fault::Swaps, MODEL, SEED),
+    (Fault::Corrupts, MODEL, SEED),
+    (Fault::Truncates, MODEL, SEED),
+    (Fault::IgnoresTruncate, MODEL, SEED),
+    (Fault::LeaksASlot, MODEL, SEED),
+    (Fault::LeaksAReceive, MODEL, SEED),
+    (Fault::HasNoBound, MODEL, SEED),
+    (Fault::FullQueueIsAnError, MODEL, SEED),
+    (Fault::OversizeEndsTheTrack, MODEL, SEED),
+    (Fault::OverwritesHeldBuffers, MODEL, SEED),
+    (Fault::CountsReceivesTwice, MODEL, SEED),
+];
+
+const MODEL: &str = "model::random_operations_match_the_model";
+const SEED: &str = "TRESPASS_SEED=";

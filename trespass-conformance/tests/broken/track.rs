@@ -254,7 +254,8 @@ impl SendSide for BrokenSender {
 
     fn flush(&mut self) -> Result<(), ToyError> {
         let Some(toy) = &mut self.toy else { return Err(ToyError(ErrorKind::Closed)) };
-        for slot in self.queue.drain(..) {
+        let later = self.own.is(Fault::SwapsMessages);
+        for slot in self.queue.drain(if later { ..0 } else { ..self.queue.len() }) {
             toy.send(slot).map_err(|unsent| unsent.error)?;
         }
         if self.own.is(Fault::Invents) {
@@ -349,6 +350,30 @@ impl Own {
         let number = *sent;
         *sent += 1;
         let seventh = number % 7 == 6;
+        let frame = slot.first().copied().unwrap_or_default();
+        match (self.shared.fault, frame) {
+            (Fault::LosesRefusals, 3)
+            | (Fault::LosesCredits, 32)
+            | (Fault::LosesFins, 33)
+            | (Fault::LosesWithdrawals, 19)
+            | (Fault::LosesGoodbyes, 34) => return Ok(()),
+            // Its longest message: the lowest byte of that.
+            (Fault::FalsifiesHandshakes, 1 | 2) => slot[8 + 40] ^= 2,
+            (Fault::CorruptsSegments, 18) => slot[8] ^= 1,
+            (Fault::SwapsMessages, 16) if number % 3 == 2 => {
+                queue.push(slot);
+                return Ok(());
+            }
+            (Fault::RepeatsMessages, 16) => {
+                for _ in 0..3 {
+                    if let Ok(mut copy) = toy.try_reserve(slot.len()) {
+                        copy.copy_from_slice(&slot);
+                        toy.send(copy)?;
+                    }
+                }
+            }
+            _ => {}
+        }
         match self.shared.fault {
             Fault::Drops if seventh => return Ok(()),
             Fault::LosesTheSendAfterADiscard if self.flags.discarded.swap(false, Ordering::AcqRel) => return Ok(()),
@@ -371,6 +396,9 @@ impl Own {
             _ => {}
         }
         toy.send(slot)?;
+        if self.is(Fault::SwapsMessages) {
+            queue.drain(..).try_for_each(|slot| toy.send(slot))?;
+        }
         if self.is(Fault::RingsForEachSend) {
             let _ = toy.flush();
         }
