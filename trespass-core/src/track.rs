@@ -110,6 +110,8 @@ pub trait SendSide: Endpoint {
     /// Dropping a future made of this loses nothing: call again to go on. Dropping the track instead cuts it off:
     /// what was flushed may or may not arrive.
     ///
+    /// A peer that ended the track first is no failure where all that was flushed had arrived by then.
+    ///
     /// # Errors
     /// Kind `TimedOut` past the deadline, or what ended the track before it could be closed cleanly.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>>;

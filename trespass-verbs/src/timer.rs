@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use trespass_core::{Timer, TimerQueue};
@@ -76,7 +76,7 @@ impl Timer for VerbsTimer {
         if earliest {
             self.handle.nudge();
         }
-        VerbsSleep { handle: self.handle.clone(), id }
+        VerbsSleep { handle: self.handle.clone(), id, waker: Waker::noop().clone() }
     }
 }
 
@@ -85,15 +85,20 @@ impl Timer for VerbsTimer {
 pub struct VerbsSleep {
     handle: Handle,
     id: u64,
+    /// The one that the queue has a copy of: so the copy that it drops, under its lock, is never the last, whose drop may
+    /// drop a task, and with it another alarm of this clock.
+    waker: Waker,
 }
 
 impl Future for VerbsSleep {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let clock = self.handle.clock();
         let now = if self.handle.is_driven() { clock.now() } else { Duration::MAX };
-        clock.lock().poll(self.id, now, cx.waker())
+        let result = clock.lock().poll(self.id, now, cx.waker());
+        self.waker.clone_from(cx.waker());
+        result
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) enum Entry {
     /// Looking for the way to the peer.
     Resolving(Resolving),
     /// Waiting for the peer, with everything built: after a connect or an accept.
-    Waiting(Waiting),
+    Waiting(Box<Waiting>),
     /// A request that the user has not answered.
     Requested(Requested),
     Established(Established),

@@ -321,7 +321,10 @@ impl VerbsDriver {
                 Err(error) => Err(VerbsError::Unreachable { peer, why: error.to_string() }),
             });
         match begun {
-            Ok(queues) => state.entries.put(token, Entry::Waiting(Waiting { queues, peer, promise, deadline })),
+            Ok(queues) => {
+                let waiting = Waiting { queues, peer, promise, deadline };
+                state.entries.put(token, Entry::Waiting(Box::new(waiting)));
+            }
             Err(error) => {
                 state.entries.remove(token);
                 state.deadlines.remove(&(deadline, token));
@@ -351,7 +354,8 @@ impl VerbsDriver {
         let control = Arc::clone(&self.control);
         let mut state = control.state();
         let Some(Entry::Waiting(_)) = state.entries.get_mut(token) else { return };
-        let Some(Entry::Waiting(Waiting { queues, promise, deadline, .. })) = state.entries.take(token) else { return };
+        let Some(Entry::Waiting(waiting)) = state.entries.take(token) else { return };
+        let Waiting { queues, promise, deadline, .. } = *waiting;
         state.deadlines.remove(&(deadline, token));
         state.entries.put(token, Entry::Established(Established::new(Arc::clone(queues.conn()))));
         drop(state);
@@ -388,7 +392,8 @@ impl VerbsDriver {
                 drop(id);
                 promise.resolve(Err(error(peer)));
             }
-            Some(Entry::Waiting(Waiting { queues, peer, promise, .. })) => {
+            Some(Entry::Waiting(waiting)) => {
+                let Waiting { queues, peer, promise, .. } = *waiting;
                 queues.conn().end(None);
                 drop(queues);
                 promise.resolve(Err(error(peer)));
@@ -473,7 +478,10 @@ impl VerbsDriver {
             Ok(queues)
         });
         match accepted {
-            Ok(queues) => state.entries.put(token, Entry::Waiting(Waiting { queues, peer, promise, deadline })),
+            Ok(queues) => {
+                let waiting = Waiting { queues, peer, promise, deadline };
+                state.entries.put(token, Entry::Waiting(Box::new(waiting)));
+            }
             Err(error) => {
                 state.entries.remove(token);
                 state.deadlines.remove(&(deadline, token));

@@ -33,6 +33,10 @@ use slab::Slab;
 /// Completion events of one queue that may be unacknowledged: acknowledging takes a lock of libibverbs, so not each time.
 const ACK_BATCH: u32 = 64;
 
+/// With so many entries or fewer (a listener and a track), a turn of the driver takes one completion event: the next
+/// poll(2) tells whether there is another, and a read that finds nothing is saved. With more of them there often is.
+const FEW: usize = 2;
+
 /// What the driver and everything that users hold have in common.
 pub(crate) struct Control {
     pub(crate) config: VerbsConfig,
@@ -46,6 +50,8 @@ pub(crate) struct Control {
     inbox: Mutex<Vec<Command>>,
     has_mail: AtomicBool,
     driven: AtomicBool,
+    /// A deadline may have come that is earlier than the driver knows.
+    deadlines_changed: AtomicBool,
     /// How many handles there are.
     handles: AtomicUsize,
 }
@@ -87,6 +93,7 @@ impl Control {
             inbox: Mutex::default(),
             has_mail: AtomicBool::new(false),
             driven: AtomicBool::new(true),
+            deadlines_changed: AtomicBool::new(false),
             handles: AtomicUsize::new(0),
         }))
     }
@@ -197,11 +204,13 @@ impl Drop for Ticket {
 /// Dropping it ends all tracks, listeners and handshakes of the fabric.
 pub struct VerbsDriver {
     control: Arc<Control>,
+    /// The earliest deadline, or an earlier one that is not there any more.
+    deadline: Option<Duration>,
 }
 
 impl VerbsDriver {
     pub(crate) fn new(control: &Arc<Control>) -> (Self, Handle) {
-        (Self { control: Arc::clone(control) }, Handle::new(control))
+        (Self { control: Arc::clone(control), deadline: None }, Handle::new(control))
     }
 
     /// Drives until the last handle is gone, and with it every track and listener.
@@ -212,19 +221,30 @@ impl VerbsDriver {
         self.read_mail();
     }
 
-    fn next_deadline(&self) -> Option<Duration> {
+    fn next_deadline(&mut self) -> Option<Duration> {
+        if self.control.deadlines_changed.load(Ordering::Relaxed) {
+            self.find_deadline();
+        }
+        self.deadline
+    }
+
+    #[cold]
+    fn find_deadline(&mut self) {
+        // Before the look: what comes after it sets this again.
+        self.control.deadlines_changed.swap(false, Ordering::AcqRel);
         let alarm = self.control.clock.next_deadline();
         let handshake = self.control.state().deadlines.first().map(|(deadline, _)| *deadline);
-        match (alarm, handshake) {
+        self.deadline = match (alarm, handshake) {
             (Some(alarm), Some(handshake)) => Some(alarm.min(handshake)),
             (alarm, handshake) => alarm.or(handshake),
-        }
+        };
     }
 
     fn read_mail(&mut self) -> bool {
-        if !self.control.has_mail.swap(false, Ordering::Acquire) {
+        if !self.control.has_mail.load(Ordering::Relaxed) {
             return false;
         }
+        self.control.has_mail.swap(false, Ordering::Acquire);
         let mail = std::mem::take(&mut *self.control.inbox.lock().unwrap_or_else(PoisonError::into_inner));
         for command in mail {
             self.obey(command);
@@ -232,7 +252,7 @@ impl VerbsDriver {
         true
     }
 
-    /// Wakes the sides whose completion queues have something. The channel is drained: it may say one thing only once.
+    /// Wakes the sides whose completion queues have something.
     fn read_completions(&mut self) {
         while let Ok(Some(token)) = next_cq_event(&self.control.device.channel) {
             let mut state = self.control.state();
@@ -240,6 +260,7 @@ impl VerbsDriver {
             let shared = Arc::clone(&established.conn.shared);
             let receive = token & 1 == 1;
             established.count_event(receive, ACK_BATCH);
+            let few = state.entries.len() <= FEW;
             drop(state);
             if receive {
                 shared.recv_armed.store(false, Ordering::Release);
@@ -247,6 +268,9 @@ impl VerbsDriver {
             } else {
                 shared.send_armed.store(false, Ordering::Release);
                 shared.send_waker.wake();
+            }
+            if few {
+                return;
             }
         }
     }
@@ -282,6 +306,7 @@ impl VerbsDriver {
         let now = self.control.now();
         self.control.clock.ring(now);
         self.expire_handshakes(now);
+        self.find_deadline();
     }
 }
 

@@ -51,6 +51,11 @@ impl<T> Slab<T> {
         entry
     }
 
+    /// How many tokens are taken.
+    pub(crate) fn len(&self) -> usize {
+        self.cells.len() - self.free.len()
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.cells.iter_mut().filter_map(|cell| cell.entry.as_mut())
     }

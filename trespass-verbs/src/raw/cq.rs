@@ -48,6 +48,7 @@ impl Cq {
     }
 
     /// The next completion asks for an event. One that is there already does not: poll again afterwards.
+    #[inline]
     pub(crate) fn arm(&self) -> io::Result<()> {
         // SAFETY: the queue is alive (`self`), and ibv_req_notify_cq(3) may be called from any thread.
         match unsafe { ibv_req_notify_cq(self.raw().as_ptr(), 0) } {
@@ -57,6 +58,7 @@ impl Cq {
     }
 
     /// Takes completions into `batch`, and says how many.
+    #[inline]
     pub(crate) fn poll(&self, batch: &mut CompletionBatch) -> io::Result<usize> {
         batch.len = 0;
         batch.next = 0;
@@ -138,9 +140,9 @@ pub(crate) fn next_cq_event(channel: &CompletionChannel) -> io::Result<Option<u6
     if !failed {
         return Ok(Some(token as usize as u64));
     }
-    match io::Error::last_os_error() {
-        error if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        error if error.kind() == io::ErrorKind::Interrupted => Ok(None),
-        error => Err(error),
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EINTR) => Ok(None),
+        _ => Err(error),
     }
 }
