@@ -38,7 +38,38 @@ pub struct Deadlines {
 /// - [`fabrics`](Harness::fabrics) is called once or more by every property, and gives fresh fabrics where that is
 ///   possible at a fair price: only then do the properties about buffers and tracks that outlive their fabric show
 ///   something.
-/// - Use few slots (4 to 16) and small messages (some KiB): the properties fill what there is.
+/// - Use few slots, 8 to 16 of each sort, and small messages, of 512 bytes to some KiB: the properties fill what there is,
+///   and carriers need 8 receives.
+///
+/// # A complete one
+/// ```
+/// use std::time::Duration;
+/// use trespass_conformance::{Deadlines, Fabrics, Harness, run_all};
+/// use trespass_mock::{MockAddr, MockConfig, MockFabric, MockNet};
+///
+/// struct MockHarness;
+///
+/// impl Harness for MockHarness {
+///     type Fabric = MockFabric;
+///     fn fabrics(&self) -> Fabrics<MockFabric> {
+///         let config = MockConfig::default().with_send_slots(8).with_recv_slots(8).with_max_message(4096);
+///         Fabrics::same(MockNet::new().fabric(config).unwrap())
+///     }
+///     fn listen_addr(&self) -> MockAddr {
+///         "server".parse().unwrap() // each net has its own
+///     }
+///     fn vacant_addr(&self) -> MockAddr {
+///         "nobody".parse().unwrap()
+///     }
+///     fn deadlines(&self) -> Deadlines {
+///         let config = MockConfig::default();
+///         Deadlines { handshake: config.handshake_timeout, close: config.close_timeout }
+///     }
+/// }
+///
+/// let summary = run_all(&MockHarness, &["buffers::truncate".into()]);
+/// assert_eq!((summary.passed.len(), summary.failed.len()), (1, 0), "{summary}");
+/// ```
 pub trait Harness: Sync {
     /// The fabric. Its tracks are reliable; a group for datagrams has a harness of its own when there is one.
     type Fabric: ThreadFabric<Track: Track<Delivery: Lossless + InOrder>>;

@@ -2,10 +2,7 @@
 //!
 //! Write a [`Harness`] for the fabric and put every property into an integration test of your own:
 //!
-//! ```ignore
-//! struct MyHarness;
-//! impl trespass_conformance::Harness for MyHarness { /* … */ }
-//!
+//! ```text
 //! trespass_conformance::conformance_tests!(MyHarness);
 //! ```
 //!

@@ -110,9 +110,12 @@ macro_rules! __with_properties {
 /// Makes one `#[test]` of every property, in a module per group. The argument is an expression that makes a
 /// [`Harness`](crate::Harness); it is evaluated in each test.
 ///
-/// ```ignore
+/// ```text
 /// trespass_conformance::conformance_tests!(MyHarness::new());
 /// ```
+///
+/// It stands at the root of a test of its own, because the modules have plain names. Behind a feature, put
+/// `#![cfg(feature = "…")]` at the top of that test.
 #[macro_export]
 macro_rules! conformance_tests {
     ($harness:expr) => {

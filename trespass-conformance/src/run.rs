@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -44,7 +44,13 @@ impl<H: Harness> Property<H> {
         let skipped = match h.unavailable() {
             Some(why) => Some(why),
             None => {
-                (self.run)(h);
+                // Of whatever ran on this thread before.
+                take_skipped();
+                let outcome = catch_unwind(AssertUnwindSafe(|| (self.run)(h)));
+                if let Err(panic) = outcome {
+                    eprintln!("{self} does not hold: see {} of docs/CONTRACT.md", self.clauses.join(", "));
+                    resume_unwind(panic);
+                }
                 take_skipped()
             }
         };
@@ -109,8 +115,6 @@ pub fn run_all<H: Harness>(h: &H, filters: &[String]) -> Summary {
             }
             Ok(Some(why)) => summary.skipped.push((name, why)),
             Err(_) => {
-                // What a failed property had to skip says nothing about the next one.
-                take_skipped();
                 say(format_args!("FAILED {name} {:?} ({took:.1?})", property.clauses));
                 summary.failed.push(name);
             }

@@ -159,7 +159,7 @@ faults! {
     /// A closed track still reserves.
     ReservesAfterAClose => ends::a_close_is_idempotent, "succeeded where it has to fail";
     /// A close after the peer's is a protocol violation.
-    BothMayNotClose => ends::both_ends_may_close_at_once, "kind Protocol";
+    BothMayNotClose => ends::both_ends_may_close_at_once, "not clean";
     /// A close throws away what was not read yet.
     CloseThrowsAway => ends::a_closed_track_can_still_be_read, "cannot receive message";
     /// A close waits for a peer that takes nothing without end.
