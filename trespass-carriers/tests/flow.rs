@@ -108,7 +108,10 @@ fn beyond_the_spill_limit_a_send_waits_for_the_peers_application() {
 /// How many messages are there to take just now.
 fn drain(carrier: &mut Carrier) -> usize {
     std::iter::from_fn(|| match carrier.try_recv() {
-        Ok(Some(message)) => Some(assert_eq!(*message, pattern(3, 200))),
+        Ok(Some(message)) => {
+            assert_eq!(*message, pattern(3, 200));
+            Some(())
+        }
         Ok(None) | Err(TryError::WouldBlock) => None,
         Err(TryError::Failed(error)) => panic!("{error}"),
     })

@@ -128,12 +128,12 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         self.track.as_ref()
     }
 
-    /// Ends both directions with `error`, and closes the track. The first cause stays.
+    /// Ends both directions with `error`, and closes the track. The first cause of each stays.
     #[cold]
     fn fail(&mut self, error: CarrierError<T::Error>) -> CarrierError<T::Error> {
         self.track = None;
-        let first = self.out.fail(error);
-        let first = self.recv_error.get_or_insert(first).clone();
+        self.out.fail(error.clone());
+        let first = self.recv_error.get_or_insert(error).clone();
         self.fan_out.waker().wake_by_ref();
         first
     }

@@ -1,6 +1,8 @@
 //! What the tests of this crate share.
 #![allow(dead_code)] // Each test binary uses a part of it.
 
+pub(crate) mod raw;
+
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -35,6 +37,11 @@ impl<L, R> Pair<L, R> {
 /// Two raw tracks: the left one connected.
 pub(crate) fn tracks(left: MockConfig, right: MockConfig) -> Pair<MockTrack, MockTrack> {
     tracks_in(&MockNet::new(), left, right)
+}
+
+/// The same, where no time passes: no deadline interferes, and no alarm costs anything.
+pub(crate) fn timeless_tracks(left: MockConfig, right: MockConfig) -> Pair<MockTrack, MockTrack> {
+    tracks_in(&MockNet::virtual_time().0, left, right)
 }
 
 pub(crate) fn tracks_in(net: &MockNet, left: MockConfig, right: MockConfig) -> Pair<MockTrack, MockTrack> {
