@@ -59,9 +59,14 @@ impl<B: Deref<Target = [u8]>> Inbox<B> {
     }
 
     /// Whether frame `frame` may come now. Must be asked of every frame, in order, before anything else is done with it.
-    #[inline]
     pub(crate) fn admit(&mut self, frame: &Frame) -> Result<(), Violation> {
         self.sequence.admit(frame, self.max_message)
+    }
+
+    /// Whether a whole message of `len` bytes may come now, and is wanted. Only where nothing waits.
+    #[inline]
+    pub(crate) fn takes(&self, len: usize) -> bool {
+        self.sequence == Sequence::Between && len <= self.max_message && !self.discarding
     }
 
     /// Whether the peer has sent its last message.
@@ -77,7 +82,6 @@ impl<B: Deref<Target = [u8]>> Inbox<B> {
     }
 
     /// What an admitted frame of data comes to: a message, or nothing yet. Only where nothing waits.
-    #[inline]
     pub(crate) fn open(&mut self, frame: Frame, buf: B) -> Result<Option<Payload<B>>, OutOfMemory> {
         match frame {
             _ if self.discarding => Ok(None),

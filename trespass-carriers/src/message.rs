@@ -32,10 +32,26 @@ pub(crate) enum Payload<B> {
     Pooled(Pooled),
 }
 
+impl<B: Deref<Target = [u8]>> Payload<B> {
+    /// The message itself.
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            // Never shorter than its header: it was parsed.
+            Self::Direct(buf) => buf.get(HEADER..).unwrap_or_default(),
+            Self::Pooled(bytes) => bytes.bytes(),
+        }
+    }
+}
+
 impl<T: RecvSide> Message<T> {
     #[inline]
     pub(crate) fn new(payload: Payload<T::RecvBuf>) -> Self {
         Self { payload }
+    }
+
+    pub(crate) fn into_payload(self) -> Payload<T::RecvBuf> {
+        self.payload
     }
 
     /// Whether it keeps a receive slot of the track.
@@ -49,11 +65,7 @@ impl<T: RecvSide> Deref for Message<T> {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        match &self.payload {
-            // Never shorter than its header: it was parsed.
-            Payload::Direct(buf) => buf.get(HEADER..).unwrap_or_default(),
-            Payload::Pooled(bytes) => bytes.bytes(),
-        }
+        self.payload.bytes()
     }
 }
 

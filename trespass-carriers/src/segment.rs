@@ -67,15 +67,8 @@ impl Sequence {
     ///
     /// # Errors
     /// What is wrong with it.
-    #[inline]
     pub(crate) fn admit(&mut self, frame: &Frame, max_message: usize) -> Result<(), Violation> {
-        match (*self, *frame) {
-            (Self::Between, Frame::Message { len }) if len <= max_message => Ok(()),
-            _ => self.admit_other(frame, max_message as u64),
-        }
-    }
-
-    fn admit_other(&mut self, frame: &Frame, max: u64) -> Result<(), Violation> {
+        let max = max_message as u64;
         *self = match (*self, *frame) {
             (same, Frame::Credit | Frame::Refuse(_)) => same,
             (Self::Finished, Frame::Bye) => Self::Finished,

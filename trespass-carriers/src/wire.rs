@@ -46,7 +46,6 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Of the first four bytes, of which only the lowest may have bits set.
-    #[inline]
     fn parse(word: u32) -> Result<Self, Violation> {
         Ok(match word {
             16 => Self::Message,
@@ -89,7 +88,6 @@ pub(crate) fn stamp_total(frame: &mut [u8], total: u64) {
     }
 }
 
-#[inline]
 fn header(frame: &[u8]) -> Result<(Kind, u32), Violation> {
     let Some(header) = frame.first_chunk::<HEADER>() else {
         return Err(Violation::Short { len: frame.len(), need: HEADER });
@@ -112,19 +110,18 @@ pub(crate) enum Frame {
 }
 
 impl Frame {
-    /// What `bytes` say, with the credits that came along.
+    /// The length and the credits of a [`Message`](Frame::Message); `None` for anything else.
     #[inline]
-    pub(crate) fn parse(bytes: &[u8]) -> Result<(Self, u32), Violation> {
-        let (kind, credits) = header(bytes)?;
-        if kind == Kind::Message {
-            return Ok((Self::Message { len: bytes.len() - HEADER }, credits));
-        }
-        Ok((Self::parse_other(kind, bytes)?, credits))
+    pub(crate) fn whole_message(bytes: &[u8]) -> Option<(usize, u32)> {
+        let word = u64::from_le_bytes(*bytes.first_chunk::<HEADER>()?);
+        (word as u32 == Kind::Message as u32).then_some((bytes.len() - HEADER, (word >> 32) as u32))
     }
 
-    fn parse_other(kind: Kind, bytes: &[u8]) -> Result<Self, Violation> {
+    /// What `bytes` say, with the credits that came along.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<(Self, u32), Violation> {
+        let (kind, credits) = header(bytes)?;
         let body = bytes.get(HEADER..).unwrap_or_default();
-        Ok(match kind {
+        let frame = match kind {
             Kind::Message => Self::Message { len: body.len() },
             Kind::First => {
                 let Some((total, segment)) = body.split_first_chunk::<8>() else {
@@ -140,7 +137,8 @@ impl Frame {
             Kind::Credit => Self::Credit,
             Kind::Fin => Self::Fin,
             Kind::Bye => Self::Bye,
-        })
+        };
+        Ok((frame, credits))
     }
 
     /// The kind that it was parsed from.

@@ -24,7 +24,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         if let Err(TryError::WouldBlock) = received {
             self.settle();
         }
-        self.deliver(received)
+        received
     }
 
     /// [`try_recv`](Self::try_recv), or a wait for it. One waker: the latest wins.
@@ -33,8 +33,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     /// As `try_recv`, never `WouldBlock`.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message<T>>, CarrierError<T::Error>>> {
         loop {
-            let received = self.receive();
-            match self.deliver(received) {
+            match self.receive() {
                 Ok(message) => return Poll::Ready(Ok(message)),
                 Err(TryError::Failed(error)) => return Poll::Ready(Err(error)),
                 Err(TryError::WouldBlock) => {}
@@ -57,8 +56,8 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     pub fn poll_recv_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match self.receive() {
-                Ok(Some(payload)) => {
-                    self.inbox.put_back(payload);
+                Ok(Some(message)) => {
+                    self.unreceive(message);
                     return Poll::Ready(());
                 }
                 Ok(None) | Err(TryError::Failed(_)) => return Poll::Ready(()),
@@ -69,46 +68,108 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         }
     }
 
+    /// The next message, if it is there. The short way for what there is most of: a message that is one frame.
     #[inline]
-    fn receive(&mut self) -> Result<Option<Payload<T::RecvBuf>>, TryError<CarrierError<T::Error>>> {
-        if !self.inbox.is_empty() {
-            if let Some(payload) = self.receive_stored()? {
-                return Ok(Some(payload));
+    fn receive(&mut self) -> Result<Option<Message<T>>, TryError<CarrierError<T::Error>>> {
+        let (true, Some(track)) = (self.inbox.is_empty(), &mut self.track) else { return self.receive_stored() };
+        let buf = match track.try_recv() {
+            Ok(buf) => buf,
+            Err(error) => return self.nothing(error),
+        };
+        match Frame::whole_message(&buf) {
+            Some((len, credits)) if self.inbox.takes(len) && self.credits.on_received(credits).is_ok() => {
+                self.report_if_due();
+                Ok(Some(self.received(Payload::Direct(buf), len)))
             }
-        }
-        loop {
-            let Some(track) = &mut self.track else { return self.end() };
-            let buf = match track.try_recv() {
-                Ok(buf) => buf,
-                Err(TryError::WouldBlock) if self.inbox.finished() => return Ok(None),
-                Err(TryError::WouldBlock) => return Err(TryError::WouldBlock),
-                Err(TryError::Failed(error)) => {
-                    self.track_ended(error);
-                    return self.end();
-                }
-            };
-            let opened = match self.admit(&buf)? {
-                Some(frame) => self.inbox.open(frame, buf),
-                None => {
-                    // Control is given back at once: the credits count on it.
-                    drop(buf);
-                    Ok(None)
-                }
-            };
-            let payload = opened.map_err(|error| self.out_of_memory(error))?;
-            if self.credits.may_be_due() || self.out.is_pending() {
-                self.report();
-            }
-            if payload.is_some() {
-                return Ok(payload);
-            }
+            _ => self.receive_other(buf),
         }
     }
 
     #[cold]
-    fn receive_stored(&mut self) -> Result<Option<Payload<T::RecvBuf>>, TryError<CarrierError<T::Error>>> {
-        let next = self.inbox.next();
-        next.map_err(|error| self.out_of_memory(error))
+    fn receive_stored(&mut self) -> Result<Option<Message<T>>, TryError<CarrierError<T::Error>>> {
+        match self.inbox.next() {
+            Ok(Some(payload)) => Ok(Some(self.received_any(payload))),
+            Ok(None) => self.receive_any(),
+            Err(error) => Err(self.out_of_memory(error)),
+        }
+    }
+
+    /// A frame that is no whole message, or has something wrong with it; then what comes after it.
+    #[inline(never)]
+    fn receive_other(&mut self, buf: T::RecvBuf) -> Result<Option<Message<T>>, TryError<CarrierError<T::Error>>> {
+        match self.open_frame(buf)? {
+            Some(payload) => Ok(Some(self.received_any(payload))),
+            None => self.receive_any(),
+        }
+    }
+
+    /// The next message of the track, of any sort.
+    fn receive_any(&mut self) -> Result<Option<Message<T>>, TryError<CarrierError<T::Error>>> {
+        loop {
+            let Some(track) = &mut self.track else { return self.end() };
+            let buf = match track.try_recv() {
+                Ok(buf) => buf,
+                Err(error) => return self.nothing(error),
+            };
+            if let Some(payload) = self.open_frame(buf)? {
+                return Ok(Some(self.received_any(payload)));
+            }
+        }
+    }
+
+    /// What a frame comes to: a message, or nothing yet.
+    fn open_frame(&mut self, buf: T::RecvBuf) -> Result<Option<Payload<T::RecvBuf>>, TryError<CarrierError<T::Error>>> {
+        let Some(frame) = self.admit(&buf)? else {
+            // Control is given back at once: the credits count on it.
+            drop(buf);
+            self.report_if_due();
+            return Ok(None);
+        };
+        let payload = match self.inbox.open(frame, buf) {
+            Ok(payload) => payload,
+            Err(error) => return Err(self.out_of_memory(error)),
+        };
+        self.report_if_due();
+        Ok(payload)
+    }
+
+    #[inline]
+    fn report_if_due(&mut self) {
+        if self.credits.may_be_due() || self.out.is_pending() {
+            self.report();
+        }
+    }
+
+    #[inline]
+    fn received(&mut self, payload: Payload<T::RecvBuf>, len: usize) -> Message<T> {
+        self.stats.messages_received += 1;
+        self.stats.bytes_received += len as u64;
+        Message::new(payload)
+    }
+
+    fn received_any(&mut self, payload: Payload<T::RecvBuf>) -> Message<T> {
+        let len = payload.bytes().len();
+        self.received(payload, len)
+    }
+
+    /// Puts the message that was received last back in its place.
+    fn unreceive(&mut self, message: Message<T>) {
+        self.stats.messages_received -= 1;
+        self.stats.bytes_received -= message.len() as u64;
+        self.inbox.put_back(message.into_payload());
+    }
+
+    /// The track gave nothing: not now, or not any more.
+    #[inline]
+    fn nothing(&mut self, error: TryError<T::Error>) -> Result<Option<Message<T>>, TryError<CarrierError<T::Error>>> {
+        match error {
+            TryError::WouldBlock if !self.inbox.finished() => Err(TryError::WouldBlock),
+            TryError::WouldBlock => Ok(None),
+            TryError::Failed(error) => {
+                self.track_ended(error);
+                self.end()
+            }
+        }
     }
 
     /// Takes in what has arrived, for the sake of the credits that come with it. Messages wait in the inbox; where the peer
@@ -150,7 +211,6 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     }
 
     /// Checks a frame, and does what it says unless it is data, which comes back.
-    #[inline]
     fn admit(&mut self, bytes: &[u8]) -> Result<Option<Frame>, TryError<CarrierError<T::Error>>> {
         let parsed = Frame::parse(bytes).and_then(|(frame, credits)| {
             self.credits.on_received(credits)?;
@@ -158,13 +218,12 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
             Ok(frame)
         });
         match parsed {
-            Ok(frame @ Frame::Message { .. }) => Ok(Some(frame)),
-            Ok(frame) => self.admit_other(frame),
+            Ok(frame) => self.heed(frame),
             Err(violation) => Err(self.violated(violation)),
         }
     }
 
-    fn admit_other(&mut self, frame: Frame) -> Result<Option<Frame>, TryError<CarrierError<T::Error>>> {
+    fn heed(&mut self, frame: Frame) -> Result<Option<Frame>, TryError<CarrierError<T::Error>>> {
         match frame {
             Frame::Message { .. } => return Ok(Some(frame)),
             Frame::First { .. } | Frame::More { .. } => {
@@ -208,23 +267,11 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
 
     /// What receiving ends with.
     #[cold]
-    fn end(&self) -> Result<Option<Payload<T::RecvBuf>>, TryError<CarrierError<T::Error>>> {
+    fn end(&self) -> Result<Option<Message<T>>, TryError<CarrierError<T::Error>>> {
         match &self.recv_error {
             Some(error) => Err(TryError::Failed(error.clone())),
             None if self.inbox.finished() => Ok(None),
             None => Err(TryError::Failed(CarrierError::Closed)),
         }
-    }
-
-    #[inline]
-    fn deliver(
-        &mut self,
-        received: Result<Option<Payload<T::RecvBuf>>, TryError<CarrierError<T::Error>>>,
-    ) -> Result<Option<Message<T>>, TryError<CarrierError<T::Error>>> {
-        let Some(payload) = received? else { return Ok(None) };
-        let message = Message::new(payload);
-        self.stats.messages_received += 1;
-        self.stats.bytes_received += message.len() as u64;
-        Ok(Some(message))
     }
 }

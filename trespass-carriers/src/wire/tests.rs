@@ -165,6 +165,15 @@ proptest! {
     }
 
     #[test]
+    fn the_short_way_to_a_message_finds_the_same(bytes in prop::collection::vec(any::<u8>(), 0..20), kind in 15..18_u8) {
+        for bytes in [bytes.clone(), [vec![kind, 0, 0, 0], bytes].concat()] {
+            let short = Frame::whole_message(&bytes).map(|(len, credits)| (Frame::Message { len }, credits));
+            let parsed = Frame::parse(&bytes).ok().filter(|(frame, _)| matches!(frame, Frame::Message { .. }));
+            prop_assert_eq!(short, parsed);
+        }
+    }
+
+    #[test]
     fn no_bytes_do_harm(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0..40_u8) {
         let _ = Frame::parse(&bytes);
         let _ = Greeting::parse(&bytes);
