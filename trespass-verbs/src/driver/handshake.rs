@@ -22,6 +22,8 @@ use crate::track::{RecvQueue, ReliableTrack, SendQueue};
 /// Why a request was rejected, as the first byte of the private data. Programs that send none mean the same as zero.
 pub(super) const REFUSED: u8 = 0;
 const BUSY: u8 = 1;
+/// Nobody accepted it in time.
+const EXPIRED: u8 = 2;
 
 /// Retries of a receiver that is not ready: 7 is for ever (InfiniBand specification vol. 1, 9.7.5.2.8).
 const RNR_RETRIES: u8 = 7;
@@ -220,10 +222,14 @@ impl VerbsDriver {
             CmEventKind::RouteResolved => self.route_resolved(token),
             CmEventKind::Accepted => self.accepted(token),
             CmEventKind::Established => self.established(token),
-            CmEventKind::Rejected { reason } => self.fail(token, |peer| match reason {
-                Some(BUSY) => VerbsError::Busy { peer },
-                _ => VerbsError::Refused { peer },
-            }),
+            CmEventKind::Rejected { reason } => {
+                let limit = self.control.config.handshake_timeout;
+                self.fail(token, |peer| match reason {
+                    Some(BUSY) => VerbsError::Busy { peer },
+                    Some(EXPIRED) => VerbsError::TimedOut { what: "the handshake", limit },
+                    _ => VerbsError::Refused { peer },
+                });
+            }
             CmEventKind::Unreachable => {
                 let why = std::io::Error::from_raw_os_error(status.abs()).to_string();
                 self.fail(token, |peer| VerbsError::Unreachable { peer, why });
@@ -411,7 +417,7 @@ impl VerbsDriver {
             let limit = self.control.config.handshake_timeout;
             let resolving = match self.control.state().entries.get_mut(token) {
                 Some(Entry::Requested(requested)) => {
-                    let _ = requested.id.reject(BUSY);
+                    let _ = requested.id.reject(EXPIRED);
                     false
                 }
                 Some(Entry::Resolving(_)) => true,
