@@ -136,6 +136,7 @@ impl VerbsHandshake {
             }
         };
         // A driver that waits learns of the new deadline.
+        handle.deadlines_changed();
         handle.nudge();
         Self { handle, token, promise }
     }

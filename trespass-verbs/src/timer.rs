@@ -74,6 +74,7 @@ impl Timer for VerbsTimer {
         let id = queue.insert(deadline);
         drop(queue);
         if earliest {
+            self.handle.deadlines_changed();
             self.handle.nudge();
         }
         VerbsSleep { handle: self.handle.clone(), id, waker: Waker::noop().clone() }
@@ -105,5 +106,6 @@ impl Future for VerbsSleep {
 impl Drop for VerbsSleep {
     fn drop(&mut self) {
         self.handle.clock().lock().cancel(self.id);
+        self.handle.deadlines_changed();
     }
 }

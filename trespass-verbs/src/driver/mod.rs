@@ -50,7 +50,7 @@ pub(crate) struct Control {
     inbox: Mutex<Vec<Command>>,
     has_mail: AtomicBool,
     driven: AtomicBool,
-    /// A deadline may have come that is earlier than the driver knows.
+    /// A deadline came or went since the driver looked for the earliest.
     deadlines_changed: AtomicBool,
     /// How many handles there are.
     handles: AtomicUsize,
@@ -151,6 +151,11 @@ impl Handle {
         self.0.nudge.raise();
     }
 
+    /// The driver has to look at the deadlines again, with a [`nudge`](Handle::nudge) if one came that may be the first.
+    pub(crate) fn deadlines_changed(&self) {
+        self.0.deadlines_changed.store(true, Ordering::Release);
+    }
+
     pub(crate) fn leave(&self, command: Command) {
         self.0.leave(command);
     }
@@ -204,7 +209,7 @@ impl Drop for Ticket {
 /// Dropping it ends all tracks, listeners and handshakes of the fabric.
 pub struct VerbsDriver {
     control: Arc<Control>,
-    /// The earliest deadline, or an earlier one that is not there any more.
+    /// The earliest deadline, kept because looking for it takes two locks.
     deadline: Option<Duration>,
 }
 
@@ -245,6 +250,7 @@ impl VerbsDriver {
             return false;
         }
         self.control.has_mail.swap(false, Ordering::Acquire);
+        self.control.deadlines_changed.store(true, Ordering::Release);
         let mail = std::mem::take(&mut *self.control.inbox.lock().unwrap_or_else(PoisonError::into_inner));
         for command in mail {
             self.obey(command);
@@ -339,6 +345,7 @@ impl Drive for VerbsDriver {
             self.read_completions();
         }
         if connections {
+            self.control.deadlines_changed.store(true, Ordering::Release);
             self.read_connections();
         }
         if other {

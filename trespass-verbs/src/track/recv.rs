@@ -75,6 +75,8 @@ pub(crate) struct RecvQueue {
     repost_batch: u32,
     posted: u64,
     batch: CompletionBatch,
+    /// The last look at the completion queue found nothing, and it was the last thing that happened here.
+    looked: bool,
     arms: u64,
     doorbells: u64,
 }
@@ -103,6 +105,7 @@ impl RecvQueue {
             repost_batch: (slots / 4).clamp(1, 32),
             posted: 0,
             batch: CompletionBatch::new(),
+            looked: false,
             arms: 0,
             doorbells: 0,
         };
@@ -136,7 +139,10 @@ impl RecvQueue {
             let ended = self.conn.shared.has_ended();
             match self.conn.recv_cq.poll(&mut self.batch) {
                 Ok(0) if ended => return Err(TryError::Failed(self.conn.shared.cause())),
-                Ok(0) => return Err(TryError::WouldBlock),
+                Ok(0) => {
+                    self.looked = true;
+                    return Err(TryError::WouldBlock);
+                }
                 Ok(_) => {}
                 Err(error) => {
                     self.fail(VerbsError::os("poll the receive completion queue", &error));
@@ -246,7 +252,8 @@ impl RecvQueue {
         }
         self.conn.shared.recv_waker.register(cx.waker());
         self.repost_all();
-        if self.look() {
+        // Whoever has just tried need not have it tried again before the queue is armed, only afterwards.
+        if !std::mem::take(&mut self.looked) && self.look() {
             return Poll::Ready(());
         }
         if !self.conn.shared.recv_armed.swap(true, Ordering::AcqRel) {
@@ -254,9 +261,9 @@ impl RecvQueue {
             if let Err(error) = self.conn.recv_cq.arm() {
                 self.fail(VerbsError::os("arm the receive completion queue", &error));
             }
-            if self.look() {
-                return Poll::Ready(());
-            }
+        }
+        if self.look() {
+            return Poll::Ready(());
         }
         loop {
             let short = self.outstanding < self.repost_batch;
