@@ -4,7 +4,8 @@ mod support;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::task::Poll;
+use std::sync::Mutex;
+use std::task::{Poll, ready};
 use std::thread;
 
 use futures_executor::block_on;
@@ -305,4 +306,49 @@ fn busy_polling_ends_need_no_wakers() {
     let counters: Vec<_> = pair.fabrics.iter().map(|fabric| fabric.counters()).collect();
     assert_eq!(counters.iter().map(|counted| counted.arms).sum::<u64>(), arms, "nothing was armed");
     assert_eq!(counters.iter().map(|counted| counted.rnr_stalls).sum::<u64>(), 0);
+}
+
+/// One carrier, used by two tasks: each is woken for what it waits for, whoever of them takes it in.
+#[test]
+fn a_reader_and_a_writer_may_share_a_carrier() {
+    async fn write(carrier: &Mutex<Carrier>, count: usize) {
+        for at in 0..count {
+            let data = pattern(at, at % 240);
+            poll_fn(|cx| {
+                let mut carrier = carrier.lock().unwrap();
+                loop {
+                    match carrier.try_send(&data) {
+                        Ok(()) => break,
+                        Err(TryError::WouldBlock) => ready!(carrier.poll_send_ready(cx)),
+                        Err(TryError::Failed(error)) => panic!("{error}"),
+                    }
+                }
+                carrier.flush().unwrap();
+                Poll::Ready(())
+            })
+            .await;
+        }
+    }
+
+    async fn read(carrier: &Mutex<Carrier>, count: usize) {
+        for at in 0..count {
+            let message = poll_fn(|cx| carrier.lock().unwrap().poll_recv(cx)).await.unwrap().unwrap();
+            assert!(*message == pattern(at, at % 240));
+        }
+    }
+
+    for (track, config) in [
+        (small(), MessageConfig::default()),
+        (small().with_send_slots(4), MessageConfig::default().with_spill_limit(0)),
+    ] {
+        let pair = carriers(track, config);
+        let (left, right) = (Mutex::new(pair.left), Mutex::new(pair.right));
+        thread::scope(|scope| {
+            for carrier in [&left, &right] {
+                scope.spawn(|| block_on(write(carrier, 5000)));
+                scope.spawn(|| block_on(read(carrier, 5000)));
+            }
+        });
+        assert_eq!(pair.fabrics.iter().map(|fabric| fabric.counters().rnr_stalls).sum::<u64>(), 0);
+    }
 }
