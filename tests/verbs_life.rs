@@ -3,7 +3,7 @@
 #![cfg(feature = "verbs")]
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
@@ -23,22 +23,19 @@ use rdma::needs_rdma;
 struct Holdings {
     /// Queue pairs, memory regions, completion queues and connection identifiers, a line for each device.
     rdma: String,
-    descriptors: usize,
+    /// What each descriptor is of, without the numbers that make each one different.
+    descriptors: Vec<String>,
 }
 
 impl Holdings {
-    /// With no fabric open. librdmacm has been used before, since what it opens for itself it keeps.
-    fn at_rest() -> Self {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while drivers() > 0 {
-            assert!(Instant::now() < deadline, "a driver outlives its fabric");
-            std::thread::yield_now();
-        }
-        Self::now()
-    }
-
     fn now() -> Self {
-        let descriptors = std::fs::read_dir("/proc/self/fd").expect("the descriptors").count();
+        let links = std::fs::read_dir("/proc/self/fd").expect("the descriptors");
+        let target = |link: std::io::Result<std::fs::DirEntry>| std::fs::read_link(link.ok()?.path()).ok();
+        let mut descriptors: Vec<_> = links
+            .filter_map(target)
+            .map(|path| path.display().to_string().replace(|c: char| c.is_ascii_digit(), ""))
+            .collect();
+        descriptors.sort();
         Self { rdma: rdma::run(Command::new("rdma").args(["resource", "show"])), descriptors }
     }
 
@@ -55,15 +52,7 @@ impl Holdings {
     }
 }
 
-/// How many drivers this process runs: each tears everything down before its thread ends.
-fn drivers() -> usize {
-    let threads = std::fs::read_dir("/proc/self/task").expect("the threads of this process");
-    let name =
-        |thread: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(thread.ok()?.path().join("comm")).ok();
-    threads.filter_map(name).filter(|name| name.trim_end() == "trespass-verbs").count()
-}
-
-/// The kernel counts for all: one test at a time.
+/// The kernel counts for all: one test at a time. librdmacm has been used once, since what it opens then it keeps.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     let guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,26 +95,37 @@ struct World {
     addr: SocketAddr,
     stop: mpsc::Sender<()>,
     server: std::thread::JoinHandle<()>,
+    drivers: [std::thread::JoinHandle<()>; 2],
+}
+
+/// A fabric whose driver runs on a thread of the test's own, to be waited for.
+fn fabric(ip: IpAddr) -> (VerbsFabric, std::thread::JoinHandle<()>) {
+    let config = VerbsConfig::default().with_local(ip).with_slots(1024, 8, 8);
+    let (fabric, driver) = VerbsFabric::open_manual(config).expect("the device");
+    (fabric, std::thread::spawn(move || driver.run()))
 }
 
 impl World {
     fn new() -> Self {
         let (near, far) = rdma::addresses();
-        let config = || VerbsConfig::default().with_slots(1024, 8, 8);
-        let server = rdma::fabric(far, config());
-        let client = rdma::fabric(near, config());
+        let ((server, one), (client, other)) = (fabric(far), fabric(near));
         let listener = server.listen(&SocketAddr::new(far, 0)).expect("a listener");
         let addr = listener.local();
         let (stop, stopped) = mpsc::channel();
         let server = std::thread::spawn(move || block_on(serve(listener, stopped)));
-        Self { client, addr, stop, server }
+        Self { client, addr, stop, server, drivers: [one, other] }
     }
 
+    /// Ends when everything is torn down: that is the last that a driver does.
     fn end(self) {
         self.stop.send(()).expect("the server");
         // One last request, by which the server learns of it.
         let _ = block_on(self.client.connect(&self.addr));
         self.server.join().expect("the server");
+        drop(self.client);
+        for driver in self.drivers {
+            driver.join().expect("a driver");
+        }
     }
 }
 
@@ -134,7 +134,7 @@ fn a_thousand_connections_leave_nothing() {
     needs_rdma!();
     let rounds = 1000;
     let _alone = alone();
-    let empty = Holdings::at_rest();
+    let empty = Holdings::now();
     let world = World::new();
     let connect = || block_on(async { exchange(world.client.connect(&world.addr).await.expect("connected")).await });
     for _ in 0..50 {
@@ -149,7 +149,7 @@ fn a_thousand_connections_leave_nothing() {
     assert_eq!(after, before);
     assert!(resident() < memory + 1024, "resident memory grew from {memory} to {} KiB", resident());
     world.end();
-    assert_eq!(Holdings::at_rest(), empty);
+    assert_eq!(Holdings::now(), empty);
     assert_eq!(leaked_queue_pairs(), 0);
 }
 
@@ -174,7 +174,7 @@ fn drop_after<F: Future>(future: F, polls: usize) -> Option<F::Output> {
 fn futures_dropped_anywhere_leave_nothing() {
     needs_rdma!();
     let _alone = alone();
-    let empty = Holdings::at_rest();
+    let empty = Holdings::now();
     let world = World::new();
     let mut finished = 0;
     for round in 0..200 {
@@ -194,7 +194,7 @@ fn futures_dropped_anywhere_leave_nothing() {
     // Everybody else is as well as ever.
     block_on(async { exchange(world.client.connect(&world.addr).await.expect("connected")).await });
     world.end();
-    let after = Holdings::at_rest();
+    let after = Holdings::now();
     eprintln!("before: {empty:?}\nafter: {after:?}");
     assert_eq!(after, empty);
     assert_eq!(leaked_queue_pairs(), 0);

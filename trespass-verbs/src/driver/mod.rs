@@ -218,8 +218,9 @@ impl VerbsDriver {
         (Self { control: Arc::clone(control), deadline: None }, Handle::new(control))
     }
 
-    /// Drives until the last handle is gone, and with it every track and listener.
-    pub(crate) fn run(mut self) {
+    /// Drives until the last handle, track, listener and timer of the fabric is gone, and everything torn down. For a
+    /// thread of one's own: pinned, or with a priority, or to be waited for.
+    pub fn run(mut self) {
         while self.control.handles.load(Ordering::Acquire) > 0 {
             self.drive(None);
         }
