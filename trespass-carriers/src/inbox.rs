@@ -44,13 +44,13 @@ pub(crate) struct Inbox<B> {
 const OVERHEAD: usize = 64;
 
 impl<B: Deref<Target = [u8]>> Inbox<B> {
-    pub(crate) fn new(slots: usize, max_message: usize, spill_limit: usize, pool_limit: usize) -> Self {
+    pub(crate) fn new(max_message: usize, spill_limit: usize, pool_limit: usize) -> Self {
         Self {
             sequence: Sequence::Between,
-            ready: VecDeque::with_capacity(slots),
+            ready: VecDeque::new(),
             held: 0,
             assembly: None,
-            backlog: VecDeque::with_capacity(slots),
+            backlog: VecDeque::new(),
             pool: Pool::new(pool_limit),
             max_message,
             spill_limit,
@@ -60,7 +60,12 @@ impl<B: Deref<Target = [u8]>> Inbox<B> {
 
     /// Whether frame `frame` may come now. Must be asked of every frame, in order, before anything else is done with it.
     pub(crate) fn admit(&mut self, frame: &Frame) -> Result<(), Violation> {
-        self.sequence.admit(frame, self.max_message)
+        let before = self.sequence;
+        self.sequence.admit(frame, self.max_message)?;
+        if let (Sequence::Within(_), Frame::Abort | Frame::Bye) = (before, frame) {
+            self.forget_begun();
+        }
+        Ok(())
     }
 
     /// Whether a whole message of `len` bytes may come now, and is wanted. Only where nothing waits.
@@ -118,7 +123,7 @@ impl<B: Deref<Target = [u8]>> Inbox<B> {
     }
 
     /// Forgets the message that was begun: its sender withdrew it.
-    pub(crate) fn abort(&mut self) {
+    fn forget_begun(&mut self) {
         // Its frames are the last that came: all those since its First, or, where that is in assembly, all there are.
         while let Some((Frame::First { .. } | Frame::More { .. }, _)) = self.backlog.back() {
             if let Some((Frame::First { .. }, _)) = self.backlog.pop_back() {

@@ -352,3 +352,52 @@ fn a_reader_and_a_writer_may_share_a_carrier() {
         assert_eq!(pair.fabrics.iter().map(|fabric| fabric.counters().rnr_stalls).sum::<u64>(), 0);
     }
 }
+
+/// A receiver that always finds something still gives credits: the sender never has to stop.
+#[test]
+fn a_receiver_that_is_never_idle_keeps_its_sender_going() {
+    let mut pair = carriers(small().with_recv_slots(32), MessageConfig::default());
+    for _ in 0..4 {
+        pair.left.try_send(b"ahead").unwrap();
+    }
+    for _ in 0..1000 {
+        pair.left.try_send(b"next").unwrap();
+        pair.left.flush().unwrap();
+        pair.right.try_recv().unwrap().unwrap();
+    }
+    assert_eq!(pair.left.stats().stalls, 0);
+}
+
+/// A thread that never flushes still gets its messages out once it runs out of slots.
+#[test]
+fn running_out_of_slots_flushes() {
+    let mut pair = carriers(small().with_recv_slots(64), MessageConfig::default());
+    let mut received = 0;
+    for _ in 0..1000 {
+        let _ = pair.left.try_send(b"never flushed");
+        received += usize::from(pair.right.try_recv().is_ok());
+    }
+    assert!(received > 500, "{received}");
+}
+
+/// What waits for credits inside goes out before what is sent later, whoever waits for it.
+#[test]
+fn a_send_waits_for_what_waits_before_it() {
+    for len in [10, 3000] {
+        let mut pair = carriers(small().with_send_slots(32), MessageConfig::default());
+        let bufs: Vec<_> = (0..20).map(|_| pair.left.try_reserve(1).unwrap()).collect();
+        for buf in bufs {
+            pair.left.send_buf(buf).unwrap();
+        }
+        let data = pattern(1, len);
+        let (sent, lengths) = both(pair.left.send(&data), async {
+            let mut lengths = Vec::new();
+            while lengths.len() < 21 {
+                lengths.push(pair.right.recv().await.unwrap().unwrap().len());
+            }
+            lengths
+        });
+        sent.unwrap();
+        assert_eq!(lengths, [vec![1; 20], vec![len]].concat());
+    }
+}

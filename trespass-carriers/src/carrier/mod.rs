@@ -92,7 +92,8 @@ struct Sizes {
 impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     /// Takes `track` over and shakes hands: see [`Carrier::open`].
     ///
-    /// Dropping the future drops the track. It allocates: all that the carrier will need for messages that fit a frame.
+    /// Dropping the future drops the track. It allocates what the carrier always needs; its queues and its pool grow when
+    /// they are first used, and stay.
     ///
     /// # Errors
     /// Kind `Config` where a setting or the track will not do; `Refused`, on both ends, where they do not suit each other,

@@ -221,13 +221,12 @@ impl<T: Track<Delivery: Lossless + InOrder>> Talk<T> {
     fn open(self, agreement: Agreement, credits: Credits) -> MessageCarrier<T> {
         static CARRIERS: AtomicU64 = AtomicU64::new(0);
 
-        let limits = self.track.limits();
         let config = self.config;
-        let inbox = Inbox::new(limits.recv_slots, config.max_message, config.spill_limit, config.pool_limit);
+        let inbox = Inbox::new(config.max_message, config.spill_limit, config.pool_limit);
         let mut carrier = MessageCarrier {
             track: Some(self.track),
             credits,
-            out: Outbox::new(limits.send_slots, CARRIERS.fetch_add(1, Ordering::Relaxed)),
+            out: Outbox::new(CARRIERS.fetch_add(1, Ordering::Relaxed)),
             inbox,
             recv_error: None,
             peer_left: false,

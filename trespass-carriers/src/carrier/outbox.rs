@@ -49,11 +49,11 @@ const LOW: u8 = 64;
 const PENDING: u8 = ABORT | WAITING | FIN | BYE;
 
 impl<T: SendSide> Outbox<T> {
-    pub(crate) fn new(slots: usize, id: u64) -> Self {
+    pub(crate) fn new(id: u64) -> Self {
         Self {
             hurdles: LOW,
             stash: Vec::with_capacity(STASH),
-            waiting: VecDeque::with_capacity(slots),
+            waiting: VecDeque::new(),
             finished: false,
             error: None,
             id,

@@ -175,14 +175,10 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     /// Takes in what has arrived, for the sake of the credits that come with it. Messages wait in the inbox; where the peer
     /// runs low they are copied out of its way.
     pub(super) fn take_in(&mut self) {
-        let mut stored = false;
         while let Some(track) = &mut self.track {
             match track.try_recv() {
                 Ok(buf) => match self.admit(&buf) {
-                    Ok(Some(frame)) => {
-                        self.inbox.store(frame, buf);
-                        stored = true;
-                    }
+                    Ok(Some(frame)) => self.inbox.store(frame, buf),
                     Ok(None) => {}
                     Err(_) => return,
                 },
@@ -192,9 +188,6 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         }
         if self.credits.peer_runs_low() {
             self.make_room();
-        }
-        if stored {
-            self.fan_out.reader().wake();
         }
     }
 
@@ -230,11 +223,9 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
                 self.stats.segments_received += 1;
                 return Ok(Some(frame));
             }
-            Frame::Abort => self.inbox.abort(),
             Frame::Credit => self.stats.credit_updates_received += 1,
-            Frame::Fin => {}
+            Frame::Abort | Frame::Fin => {}
             Frame::Bye => {
-                self.inbox.abort();
                 self.peer_left = true;
                 self.out.peer_left();
             }

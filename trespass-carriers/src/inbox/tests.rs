@@ -5,7 +5,7 @@ use super::*;
 const MAX: usize = 4096;
 
 fn inbox(spill_limit: usize) -> Inbox<Vec<u8>> {
-    Inbox::new(64, MAX, spill_limit, 1 << 20)
+    Inbox::new(MAX, spill_limit, 1 << 20)
 }
 
 fn message(len: usize, fill: u8) -> (Frame, Vec<u8>) {
@@ -27,7 +27,6 @@ fn store(inbox: &mut Inbox<Vec<u8>>, (frame, buf): (Frame, Vec<u8>)) {
 
 fn abort(inbox: &mut Inbox<Vec<u8>>) {
     inbox.admit(&Frame::Abort).unwrap();
-    inbox.abort();
 }
 
 /// All messages that wait.
@@ -116,6 +115,21 @@ fn an_abort_takes_the_message_that_was_begun_and_no_other() {
     store(&mut assembling, message(1, 4));
     assert_eq!(drain(&mut assembling), [vec![1], vec![4]]);
     assert!(assembling.assembly.is_none());
+}
+
+#[test]
+fn a_goodbye_withdraws_what_was_begun_and_nothing_that_is_whole() {
+    let mut whole = inbox(0);
+    store(&mut whole, first(4, 2, 2));
+    store(&mut whole, more(2, 2));
+    whole.admit(&Frame::Bye).unwrap();
+    assert_eq!(drain(&mut whole), [vec![2; 4]]);
+
+    let mut begun = inbox(0);
+    store(&mut begun, message(1, 1));
+    store(&mut begun, first(4, 2, 2));
+    begun.admit(&Frame::Bye).unwrap();
+    assert_eq!(drain(&mut begun), [[1]]);
 }
 
 #[test]
