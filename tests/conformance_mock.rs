@@ -8,7 +8,7 @@ use trespass_conformance::{Deadlines, Fabrics, Harness};
 use trespass_core::ErrorKind;
 use trespass_mock::{MockAddr, MockConfig, MockFabric, MockNet, MockTrack};
 
-const DEADLINES: Deadlines = Deadlines { handshake: Duration::from_millis(500), close: Duration::from_millis(500) };
+const DEADLINES: Deadlines = Deadlines { handshake: Duration::from_secs(1), close: Duration::from_secs(1) };
 
 /// Two fabrics on one network: two machines, as it were.
 struct MockHarness;
@@ -17,15 +17,12 @@ impl Harness for MockHarness {
     type Fabric = MockFabric;
 
     fn fabrics(&self) -> Fabrics<MockFabric> {
-        let net = MockNet::new();
-        let config = MockConfig::default()
-            .with_max_message(4096)
-            .with_send_slots(8)
-            .with_recv_slots(8)
-            .with_handshake_timeout(DEADLINES.handshake)
-            .with_close_timeout(DEADLINES.close);
-        let fabric = || net.fabric(config.clone()).expect("a good configuration");
-        Fabrics { server: fabric(), client: fabric() }
+        fabrics(MockConfig::default())
+    }
+
+    fn hasty_fabrics(&self) -> Fabrics<MockFabric> {
+        let config = MockConfig::default();
+        fabrics(config.with_handshake_timeout(DEADLINES.handshake).with_close_timeout(DEADLINES.close))
     }
 
     fn listen_addr(&self) -> MockAddr {
@@ -54,6 +51,13 @@ impl Harness for MockHarness {
         track.break_link();
         Some(ErrorKind::Disconnected)
     }
+}
+
+fn fabrics(config: MockConfig) -> Fabrics<MockFabric> {
+    let net = MockNet::new();
+    let config = config.with_max_message(4096).with_send_slots(8).with_recv_slots(8);
+    let fabric = || net.fabric(config.clone()).expect("a good configuration");
+    Fabrics { server: fabric(), client: fabric() }
 }
 
 trespass_conformance::conformance_tests!(MockHarness);

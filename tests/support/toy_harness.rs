@@ -1,10 +1,14 @@
 //! What the conformance kit has to know of the toy fabric.
 
+use std::time::Duration;
+
 use trespass_conformance::{Deadlines, Fabrics, Harness};
 use trespass_core::ErrorKind;
 
 use crate::toy::track::ToyTrack;
 use crate::toy::{Toy, ToyAddr, ToyConfig};
+
+const DEADLINES: Deadlines = Deadlines { handshake: Duration::from_secs(1), close: Duration::from_secs(1) };
 
 #[derive(Debug, Default)]
 pub(crate) struct ToyHarness {
@@ -18,6 +22,10 @@ impl Harness for ToyHarness {
         Fabrics::same(Toy::new(self.config))
     }
 
+    fn hasty_fabrics(&self) -> Fabrics<Toy> {
+        Fabrics::same(Toy::new(ToyConfig { handshake: DEADLINES.handshake, close: DEADLINES.close, ..self.config }))
+    }
+
     fn listen_addr(&self) -> ToyAddr {
         ToyAddr(0)
     }
@@ -27,7 +35,7 @@ impl Harness for ToyHarness {
     }
 
     fn deadlines(&self) -> Deadlines {
-        Deadlines { handshake: self.config.handshake, close: self.config.close }
+        DEADLINES
     }
 
     fn doorbells(&self, track: &ToyTrack) -> Option<u64> {

@@ -14,7 +14,7 @@ use crate::wait::{RecvWait, SendWait, Waits, both, poll_and_drop, poll_once};
 
 /// A connection to an address where nobody listens fails in time, whether nobody ever did or nobody does any more.
 pub fn nobody_there_fails_in_time<H: Harness>(h: &H) {
-    let fabrics = h.fabrics();
+    let fabrics = h.hasty_fabrics();
     connect_fails(h, &fabrics.client, &h.vacant_addr(), &[ErrorKind::Refused, ErrorKind::Unreachable]);
     let addr = listen(h, &fabrics.server).local();
     connect_fails(h, &fabrics.client, &addr, &[ErrorKind::Refused, ErrorKind::Unreachable]);
@@ -55,7 +55,7 @@ pub fn a_refused_request_is_refused<H: Harness>(h: &H) {
 /// A connect that nobody answers ends with `TimedOut` at the handshake deadline: whether the request was never taken, or
 /// taken and kept. Meanwhile others connect.
 pub fn an_unanswered_connect_times_out<H: Harness>(h: &H) {
-    let fabrics = h.fabrics();
+    let fabrics = h.hasty_fabrics();
     let silent = listen(h, &fabrics.server);
     connect_fails(h, &fabrics.client, &silent.local(), &[ErrorKind::TimedOut]);
     drop(silent);

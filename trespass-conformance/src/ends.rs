@@ -8,8 +8,8 @@ use trespass_core::{Endpoint, ErrorKind, Fabric, RecvSide, SendSide, Timer, Trac
 use crate::flow::stall;
 use crate::harness::{Harness, skip, time_scale};
 use crate::traffic::{
-    Pair, check, close, exchange, expect_kind, failure, join, listen, now, one_way, pair, put_flushed, receive_end,
-    send_end, settle, stamp, take, try_put,
+    Pair, check, close, exchange, expect_kind, failure, hasty_pair, join, listen, now, one_way, pair, put_flushed,
+    receive_end, send_end, settle, stamp, take, try_put,
 };
 use crate::wait::{Counter, RecvWait, SendWait, Waits, both, poll_once};
 
@@ -181,7 +181,7 @@ pub fn a_closed_track_can_still_be_read<H: Harness>(h: &H) {
 
 /// A close that cannot be clean, because the peer takes nothing, ends with `TimedOut` at the fabric's deadline.
 pub fn a_close_has_a_deadline<H: Harness>(h: &H) {
-    let mut pair = pair(h);
+    let mut pair = hasty_pair(h);
     let (held, _) = stall(h, &mut pair.client, &mut pair.server, 0);
     let timer = pair.fabrics.client.timer();
     let start = timer.now();

@@ -21,7 +21,8 @@ impl<F: Clone> Fabrics<F> {
     }
 }
 
-/// The times within which a fabric says that things end, from its configuration. Short ones make a short test.
+/// The times within which a fabric says that things end, from its configuration. One second is short, and long enough for
+/// a busy machine.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
     /// A handshake ends within this, one way or another.
@@ -84,7 +85,14 @@ pub trait Harness: Sync {
     /// A well-formed address that the client can try and where nobody listens.
     fn vacant_addr(&self) -> <Self::Fabric as Fabric>::Addr;
 
-    /// What the fabric states about time.
+    /// Two fabrics with the short deadlines that [`deadlines`](Harness::deadlines) states, for the properties that let
+    /// deadlines pass. By default those of [`fabrics`](Harness::fabrics); where these have deadlines of many seconds, no
+    /// busy machine makes another property fail.
+    fn hasty_fabrics(&self) -> Fabrics<Self::Fabric> {
+        self.fabrics()
+    }
+
+    /// What the fabrics of [`hasty_fabrics`](Harness::hasty_fabrics) state about time.
     fn deadlines(&self) -> Deadlines;
 
     /// How long anything may take that ought to happen soon. Past it a property fails. By default 30 seconds, times

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use trespass_core::{Fabric, Incoming, Listener, ListenerExt, RecvSide, SendSide, TransportError, TryError};
 
 use crate::harness::{Fabrics, Harness};
-use crate::wait::{RecvWait, SendWait, Waits, both, mix};
+use crate::wait::{RecvWait, SendWait, Waits, both, both_well, mix};
 
 /// Two tracks that are joined to each other, and what they came from.
 pub(crate) struct Pair<F: Fabric> {
@@ -17,7 +17,15 @@ pub(crate) struct Pair<F: Fabric> {
 
 /// A fresh pair from fresh fabrics.
 pub(crate) fn pair<H: Harness>(h: &H) -> Pair<H::Fabric> {
-    let fabrics = h.fabrics();
+    pair_of(h, h.fabrics())
+}
+
+/// A fresh pair from fabrics with short deadlines.
+pub(crate) fn hasty_pair<H: Harness>(h: &H) -> Pair<H::Fabric> {
+    pair_of(h, h.hasty_fabrics())
+}
+
+fn pair_of<H: Harness>(h: &H, fabrics: Fabrics<H::Fabric>) -> Pair<H::Fabric> {
     let mut listener = listen(h, &fabrics.server);
     let (client, server) = join(h, &fabrics.client, &mut listener);
     Pair { client, server, listener, fabrics }
@@ -32,14 +40,9 @@ pub(crate) fn listen<H: Harness>(h: &H, fabric: &H::Fabric) -> <H::Fabric as Fab
 /// One more connection to `listener`: the client's track and the server's.
 pub(crate) fn join<H: Harness, F: Fabric>(h: &H, client: &F, listener: &mut F::Listener) -> (F::Track, F::Track) {
     let addr = listener.local();
-    let (connected, accepted) = h.wait(
-        format_args!("a connection to {addr}"),
-        both(client.connect(&addr), async { listener.incoming().await?.accept().await }),
-    );
-    (
-        connected.unwrap_or_else(|error| panic!("cannot connect to {addr}: {error}")),
-        accepted.unwrap_or_else(|error| panic!("cannot accept at {addr}: {error}")),
-    )
+    let accepting = async { listener.incoming().await?.accept().await };
+    let joined = h.wait(format_args!("a connection to {addr}"), both_well(client.connect(&addr), accepting));
+    joined.unwrap_or_else(|error| panic!("no connection to {addr}: {error}"))
 }
 
 /// The bytes of message `id` at `len` bytes. Every byte depends on `id`, so that bytes of two messages do not mix unseen;

@@ -157,6 +157,31 @@ pub(crate) async fn both<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Out
     .await
 }
 
+/// Waits for two things at once, or for the first of them that fails.
+pub(crate) async fn both_well<A, B, E>(
+    a: impl Future<Output = Result<A, E>>,
+    b: impl Future<Output = Result<B, E>>,
+) -> Result<(A, B), E> {
+    let (mut a, mut b) = (pin!(a), pin!(b));
+    let (mut a_done, mut b_done) = (None, None);
+    poll_fn(move |cx| {
+        if a_done.is_none() {
+            a_done = ready(a.as_mut().poll(cx)?);
+        }
+        if b_done.is_none() {
+            b_done = ready(b.as_mut().poll(cx)?);
+        }
+        match (a_done.take(), b_done.take()) {
+            (Some(a), Some(b)) => Poll::Ready(Ok((a, b))),
+            (a, b) => {
+                (a_done, b_done) = (a, b);
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
 /// Waiting for a slot: as [`trespass_core::SendSideExt`], but a side that is always ready and never is ends in a panic.
 pub(crate) trait SendWait: SendSide {
     /// Waits for a slot and claims `len` bytes with it.

@@ -38,8 +38,8 @@ impl Default for ToyConfig {
     fn default() -> Self {
         Self {
             limits: Limits::new(4096, 8, 8),
-            handshake: Duration::from_millis(500),
-            close: Duration::from_millis(500),
+            handshake: Duration::from_secs(10),
+            close: Duration::from_secs(10),
             backlog: 64,
         }
     }

@@ -9,7 +9,7 @@ use trespass_core::{Endpoint, ErrorKind, Fabric, InOrder, Lossless, RecvSide, Ro
 
 use crate::harness::Harness;
 use crate::traffic::{bytes, check, length, pair};
-use crate::wait::{RecvWait, Waits, both, poll_and_drop};
+use crate::wait::{RecvWait, Waits, both, both_well, poll_and_drop};
 
 pub use ends::{
     a_carrier_close_has_a_deadline, a_close_sends_what_is_queued, a_fin_is_the_only_clean_end,
@@ -40,11 +40,8 @@ fn open<H: Harness, T: Track<Delivery: Lossless + InOrder>>(
 ) -> (MessageCarrier<T>, MessageCarrier<T>) {
     let connecting = MessageCarrier::open(client, Role::Connector, ours);
     let accepting = MessageCarrier::open(server, Role::Acceptor, theirs);
-    let (client, server) = h.wait("two carriers that shake hands", both(connecting, accepting));
-    (
-        client.unwrap_or_else(|error| panic!("the connector's handshake fails: {error}")),
-        server.unwrap_or_else(|error| panic!("the acceptor's handshake fails: {error}")),
-    )
+    let opened = h.wait("two carriers that shake hands", both_well(connecting, accepting));
+    opened.unwrap_or_else(|error| panic!("a handshake of two carriers fails: {error}"))
 }
 
 /// Sizes such that the longest message takes more frames than a track has slots.
@@ -276,13 +273,14 @@ pub fn a_carrier_stays_within_its_credits<H: Harness>(h: &H) {
     let (mut carrier, mut raw) = raw::greeted(h, MessageConfig::default().with_max_message(1 << 16));
     let slots = raw.limits().recv_slots;
     let mut held = vec![h.wait("an answer", raw::hear(&mut raw, raw::kind::WELCOME))];
+    let mut sent = 0;
     for id in 0..4 * slots as u64 {
-        try_post(&mut carrier, id, 40);
+        sent += usize::from(try_post(&mut carrier, id, 40));
         // A long one too, which would go on by itself, and is withdrawn.
         let long = message(1, carrier.max_message());
         drop(poll_and_drop(carrier.send(&long), 2));
     }
-    let sent = carrier.stats().segments_sent as usize;
+    sent += carrier.stats().segments_sent as usize;
     assert!(sent > 0, "a new carrier has no room");
     assert!(sent < slots, "{sent} frames and an answer were sent to a peer with {slots} receives");
     h.spin("all that was sent", || {

@@ -264,23 +264,22 @@ impl Future for BrokenAccepting {
     }
 }
 
+const DEADLINES: Deadlines = Deadlines { handshake: Duration::from_millis(400), close: Duration::from_millis(400) };
+
 /// Runs the kit for a fabric with a fault.
 pub(crate) struct BrokenHarness {
     fault: Fault,
-    config: ToyConfig,
     pub(crate) patience: Duration,
 }
 
 impl BrokenHarness {
     pub(crate) fn new(fault: Fault) -> Self {
-        Self { fault, config: ToyConfig::default(), patience: Duration::from_secs(30) }
+        Self { fault, patience: Duration::from_secs(30) }
     }
 }
 
-impl Harness for BrokenHarness {
-    type Fabric = Broken;
-
-    fn fabrics(&self) -> Fabrics<Broken> {
+impl BrokenHarness {
+    fn broken(&self, config: ToyConfig) -> Fabrics<Broken> {
         let shared = Shared {
             fault: self.fault,
             any_ended: AtomicBool::new(false),
@@ -288,7 +287,19 @@ impl Harness for BrokenHarness {
             crossing: Crossing::default(),
             connect_dropped: AtomicBool::new(false),
         };
-        Fabrics::same(Broken { toy: Toy::new(self.config), shared: Arc::new(shared), handle: Arc::default() })
+        Fabrics::same(Broken { toy: Toy::new(config), shared: Arc::new(shared), handle: Arc::default() })
+    }
+}
+
+impl Harness for BrokenHarness {
+    type Fabric = Broken;
+
+    fn fabrics(&self) -> Fabrics<Broken> {
+        self.broken(ToyConfig::default())
+    }
+
+    fn hasty_fabrics(&self) -> Fabrics<Broken> {
+        self.broken(ToyConfig { handshake: DEADLINES.handshake, close: DEADLINES.close, ..ToyConfig::default() })
     }
 
     fn listen_addr(&self) -> ToyAddr {
@@ -300,7 +311,7 @@ impl Harness for BrokenHarness {
     }
 
     fn deadlines(&self) -> Deadlines {
-        Deadlines { handshake: self.config.handshake, close: self.config.close }
+        DEADLINES
     }
 
     fn patience(&self) -> Duration {

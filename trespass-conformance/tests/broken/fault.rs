@@ -186,8 +186,8 @@ faults! {
     // Connections.
     /// A connect to nobody hangs.
     NobodyThereHangs => connections::nobody_there_fails_in_time, "never became ready";
-    /// A request that is dropped is not answered.
-    DroppedRequestIsSilent => connections::a_refused_request_is_refused, "kind TimedOut";
+    /// A request that is dropped is not answered, or late.
+    DroppedRequestIsSilent => connections::a_refused_request_is_refused, "never became ready";
     /// A connect has no deadline.
     HandshakeHasNoDeadline => connections::an_unanswered_connect_times_out, "never became ready";
     /// A connect that was dropped is answered all the same.
