@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
+use futures_executor::block_on;
 use support::{both, join, poll_once, small, tracks};
-use trespass_carriers::{MessageCarrier, MessageConfig};
+use trespass_carriers::{CarrierError, MessageCarrier, MessageConfig};
 use trespass_core::{Endpoint, Limits, RecvSide, Reliable, Role, SendSide, Track, TryError, Unsent, WakerSlot};
 use trespass_mock::{MockAddr, MockError, MockReceiver, MockRecvBuf, MockSendBuf, MockSender, MockTimer, MockTrack};
 
-/// A track whose send slots are all under way while its gate is shut.
+/// A track whose send slots are all under way while its gate is shut, and which cannot close either.
 struct Gated {
     track: MockTrack,
     gate: Arc<Gate>,
@@ -23,6 +24,8 @@ struct Gated {
 #[derive(Default)]
 struct Gate {
     shut: AtomicBool,
+    /// Before the close was through, the peer's end of the track was gone.
+    cut: AtomicBool,
     waiting: WakerSlot,
 }
 
@@ -80,7 +83,12 @@ impl SendSide for Gated {
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), MockError>> {
-        self.track.poll_close(cx)
+        self.gate.waiting.register(cx.waker());
+        match (self.gate.is_shut(), self.gate.cut.load(Ordering::SeqCst)) {
+            (true, _) => Poll::Pending,
+            (false, true) => Poll::Ready(Err(MockError::Closed)),
+            (false, false) => self.track.poll_close(cx),
+        }
     }
 }
 
@@ -123,18 +131,13 @@ fn opened() -> (MessageCarrier<MockTrack>, MessageCarrier<Gated>, Arc<Gate>) {
 }
 
 /// Lets `left` send until it has no credits and `right` has no slots to give any with.
-async fn fill_up(left: &mut MessageCarrier<MockTrack>, right: &mut MessageCarrier<Gated>) -> usize {
-    let mut sent = 0;
+fn fill_up(left: &mut MessageCarrier<MockTrack>, right: &mut MessageCarrier<Gated>) {
     for _ in 0..100 {
         if left.try_send(b"one way").is_ok() {
             left.flush().unwrap();
-            sent += 1;
         }
-        if right.try_recv().is_ok() {
-            sent -= 1;
-        }
+        let _ = right.try_recv();
     }
-    sent
 }
 
 #[test]
@@ -143,7 +146,7 @@ fn credits_that_wait_for_a_slot_go_out_when_there_is_one() {
     gate.shut(true);
     both(
         async {
-            fill_up(&mut left, &mut right).await;
+            fill_up(&mut left, &mut right);
             let updates = right.stats().credit_updates_sent;
             assert_eq!(updates, 2, "what was kept for control");
             // The peer waits for credits, this end for a message and so for a slot; the gate opens meanwhile.
@@ -189,17 +192,12 @@ fn nothing_overtakes_a_withdrawal() {
     assert!(poll_once(&mut sending).is_pending());
     mem::forget(sending);
     gate.shut(true);
-    both(
-        async {
-            // Uses the slots that were kept for control, and gives this end credits for data again.
-            fill_up(&mut left, &mut right).await;
-            while left.try_recv().is_ok() {}
-            right.send_buf(buf).unwrap();
-            right.flush().unwrap();
-            assert!(left.try_recv().is_err());
-        },
-        async {},
-    );
+    // Uses the slots that were kept for control, and gives this end credits for data again.
+    fill_up(&mut left, &mut right);
+    while left.try_recv().is_ok() {}
+    right.send_buf(buf).unwrap();
+    right.flush().unwrap();
+    assert!(left.try_recv().is_err());
     gate.shut(false);
     let (finished, received) = both(
         async {
@@ -214,6 +212,27 @@ fn nothing_overtakes_a_withdrawal() {
     );
     finished.unwrap();
     assert_eq!(received, (Some(3), true));
+}
+
+/// The peer's end was gone before this end's goodbye was known to have arrived. If the peer had said its own, all is well.
+#[test]
+fn a_close_that_the_peers_close_cuts_short_is_clean() {
+    for peer_says_goodbye in [true, false] {
+        let (mut left, mut right, gate) = opened();
+        gate.shut(true);
+        assert!(poll_once(&mut Box::pin(right.close())).is_pending());
+        if peer_says_goodbye {
+            block_on(left.close()).unwrap();
+        }
+        drop(left);
+        gate.cut.store(true, Ordering::SeqCst);
+        gate.shut(false);
+        let closed = block_on(right.close());
+        match peer_says_goodbye {
+            true => assert_eq!(closed, Ok(())),
+            false => assert_eq!(closed, Err(CarrierError::Disconnected)),
+        }
+    }
 }
 
 async fn yield_now() {

@@ -4,12 +4,14 @@
 pub(crate) mod raw;
 
 use std::future::Future;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
 use futures_executor::block_on;
 use trespass_carriers::{CarrierError, MessageCarrier, MessageConfig};
-use trespass_core::{Fabric, Incoming, ListenerExt, Role};
+use trespass_core::{Fabric, Incoming, ListenerExt, Role, WakerSlot};
 use trespass_mock::{MockAddr, MockConfig, MockError, MockFabric, MockNet, MockTrack};
 
 pub(crate) type Carrier = MessageCarrier<MockTrack>;
@@ -70,29 +72,61 @@ pub(crate) fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>)
     block_on(join(a, b))
 }
 
+/// Both, each polled only when it was woken itself: what relies on the other's wakes hangs.
 pub(crate) async fn join<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (A, B) {
-    let (mut a, mut b) = (pin!(a), pin!(b));
-    let (mut a_output, mut b_output) = (None, None);
-    std::future::poll_fn(|cx| {
-        if a_output.is_none() {
-            if let Poll::Ready(output) = a.as_mut().poll(cx) {
-                a_output = Some(output);
-            }
-        }
-        if b_output.is_none() {
-            if let Poll::Ready(output) = b.as_mut().poll(cx) {
-                b_output = Some(output);
-            }
-        }
-        match (a_output.take(), b_output.take()) {
-            (Some(a), Some(b)) => Poll::Ready((a, b)),
-            (a, b) => {
-                (a_output, b_output) = (a, b);
-                Poll::Pending
-            }
-        }
+    let (mut a, mut b) = (pin!(Branch::new(a)), pin!(Branch::new(b)));
+    std::future::poll_fn(|cx| match (a.as_mut().poll(cx), b.as_mut().poll(cx)) {
+        (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(()),
+        _ => Poll::Pending,
     })
-    .await
+    .await;
+    (a.output.take().unwrap(), b.output.take().unwrap())
+}
+
+/// A future that is polled only when it was woken.
+struct Branch<F: Future> {
+    future: Pin<Box<F>>,
+    output: Option<F::Output>,
+    woken: Arc<Woken>,
+}
+
+struct Woken {
+    woken: AtomicBool,
+    parent: WakerSlot,
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.woken.store(true, Ordering::SeqCst);
+        self.parent.wake();
+    }
+}
+
+impl<F: Future> Unpin for Branch<F> {}
+
+impl<F: Future> Branch<F> {
+    fn new(future: F) -> Self {
+        let woken = Arc::new(Woken { woken: AtomicBool::new(true), parent: WakerSlot::new() });
+        Self { future: Box::pin(future), output: None, woken }
+    }
+}
+
+impl<F: Future> Future for Branch<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.woken.parent.register(cx.waker());
+        if self.output.is_none() && self.woken.woken.swap(false, Ordering::SeqCst) {
+            let waker = Waker::from(Arc::clone(&self.woken));
+            if let Poll::Ready(output) = self.future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                self.output = Some(output);
+            }
+        }
+        match self.output {
+            Some(_) => Poll::Ready(()),
+            None => Poll::Pending,
+        }
+    }
 }
 
 /// Polls once, with a waker that does nothing.
