@@ -1,7 +1,7 @@
 //! Real verbs keep the contract: the same properties as for the mock, between two devices.
 #![cfg(feature = "verbs")]
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use trespass_conformance::{Deadlines, Fabrics, Harness};
@@ -15,22 +15,22 @@ const DEADLINES: Deadlines = Deadlines { handshake: Duration::from_secs(2), clos
 /// The two devices of the machine, or one that plays both parts.
 struct VerbsHarness;
 
-impl VerbsHarness {
-    fn open(ip: IpAddr) -> VerbsFabric {
-        let config = VerbsConfig::default()
-            .with_local(ip)
-            .with_slots(4096, 8, 8)
-            .with_timeouts(DEADLINES.handshake, DEADLINES.close);
-        VerbsFabric::open(config).unwrap_or_else(|error| panic!("the device of {ip}: {error}"))
-    }
+/// Fabrics whose handshakes and closes may take so long.
+fn fabrics(deadlines: Deadlines) -> Fabrics<VerbsFabric> {
+    let config = || VerbsConfig::default().with_slots(4096, 8, 8).with_timeouts(deadlines.handshake, deadlines.close);
+    let (client, server) = rdma::addresses();
+    Fabrics { server: rdma::fabric(server, config()), client: rdma::fabric(client, config()) }
 }
 
 impl Harness for VerbsHarness {
     type Fabric = VerbsFabric;
 
     fn fabrics(&self) -> Fabrics<VerbsFabric> {
-        let (client, server) = rdma::addresses();
-        Fabrics { server: Self::open(server), client: Self::open(client) }
+        fabrics(Deadlines { handshake: Duration::from_secs(20), close: Duration::from_secs(20) })
+    }
+
+    fn hasty_fabrics(&self) -> Fabrics<VerbsFabric> {
+        fabrics(DEADLINES)
     }
 
     fn listen_addr(&self) -> SocketAddr {
