@@ -210,6 +210,13 @@ pub fn waiting_flushes_first<H: Harness>(h: &H) {
     h.wait("a slot", put(&mut pair.client, 3, 8));
     let _ = poll_once(|cx| pair.client.poll_close(cx));
     h.wait("what was queued before a close", take(&mut pair.server, 3, 8));
+
+    // The sending half does so by itself.
+    let Pair { client, mut server, .. } = self::pair(h);
+    let (mut sender, _receiver) = client.split();
+    h.wait("a slot", put(&mut sender, 4, 8));
+    let _ = poll_once(|cx| sender.poll_send_ready(cx));
+    h.wait("what the sending half had queued before a wait", take(&mut server, 4, 8));
 }
 
 /// The calls of a busy-polling thread arm nothing, and those that arm are no more than the waits.
