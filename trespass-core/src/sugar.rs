@@ -23,6 +23,7 @@ pub trait SendSideExt: SendSide {
 }
 
 impl<S: SendSide + ?Sized> SendSideExt for S {
+    #[inline]
     fn reserve(&mut self, len: usize) -> impl Future<Output = Result<Self::SendBuf, Self::Error>> + use<'_, S> {
         poll_fn(move |cx| poll_reserve(self, cx, len))
     }
@@ -42,6 +43,7 @@ pub trait RecvSideExt: RecvSide {
 }
 
 impl<R: RecvSide + ?Sized> RecvSideExt for R {
+    #[inline]
     fn recv(&mut self) -> impl Future<Output = Result<Self::RecvBuf, Self::Error>> + use<'_, R> {
         poll_fn(|cx| poll_recv(self, cx))
     }
@@ -66,6 +68,7 @@ impl<L: Listener + ?Sized> ListenerExt for L {
 ///
 /// # Errors
 /// As [`SendSide::try_reserve`], never `WouldBlock`.
+#[inline]
 pub fn poll_reserve<S: SendSide + ?Sized>(
     side: &mut S,
     cx: &mut Context<'_>,
@@ -84,6 +87,7 @@ pub fn poll_reserve<S: SendSide + ?Sized>(
 ///
 /// # Errors
 /// As [`RecvSide::try_recv`], never `WouldBlock`.
+#[inline]
 pub fn poll_recv<R: RecvSide + ?Sized>(side: &mut R, cx: &mut Context<'_>) -> Poll<Result<R::RecvBuf, R::Error>> {
     loop {
         match side.try_recv() {

@@ -23,6 +23,7 @@ impl WakerSlot {
     }
 
     /// Registers `waker`, in place of any other. No clone where it is the same one.
+    #[inline]
     pub fn register(&self, waker: &Waker) {
         let mut slot = lock(&self.waker);
         let replaced = match &*slot {
@@ -39,11 +40,15 @@ impl WakerSlot {
     }
 
     /// Wakes whoever is registered, once.
+    #[inline]
     pub fn wake(&self) {
         std::sync::atomic::fence(Ordering::SeqCst);
-        if !self.occupied.load(Ordering::SeqCst) {
-            return;
+        if self.occupied.load(Ordering::SeqCst) {
+            self.wake_occupied();
         }
+    }
+
+    fn wake_occupied(&self) {
         let waker = {
             let mut slot = lock(&self.waker);
             self.occupied.store(false, Ordering::SeqCst);

@@ -96,6 +96,7 @@ pub(crate) struct Arena {
 
 impl Arena {
     /// Where it begins.
+    #[inline]
     pub(crate) fn start(&self) -> NonNull<u8> {
         match &self.piece {
             // SAFETY: a piece lies within its chunk, by `grow`.

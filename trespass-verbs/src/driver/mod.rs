@@ -246,10 +246,13 @@ impl VerbsDriver {
         };
     }
 
+    #[inline]
     fn read_mail(&mut self) -> bool {
-        if !self.control.has_mail.load(Ordering::Relaxed) {
-            return false;
-        }
+        self.control.has_mail.load(Ordering::Relaxed) && self.open_mail()
+    }
+
+    #[cold]
+    fn open_mail(&mut self) -> bool {
         self.control.has_mail.swap(false, Ordering::Acquire);
         self.control.deadlines_changed.store(true, Ordering::Release);
         let mail = std::mem::take(&mut *self.control.inbox.lock().unwrap_or_else(PoisonError::into_inner));

@@ -41,6 +41,7 @@ impl Cq {
     }
 
     /// The raw handle, valid while `self` lives.
+    #[inline]
     pub(crate) fn raw(&self) -> NonNull<ibv_cq> {
         // SAFETY: sideway asks that the handle is not used after its owner is gone; every use in this crate is by a
         // `Cq` or by a queue pair that holds it.
@@ -109,6 +110,7 @@ impl CompletionBatch {
         Self { wcs: [MaybeUninit::uninit(); POLL_BATCH], len: 0, next: 0 }
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.next == self.len
     }

@@ -160,6 +160,7 @@ impl SendSide for VerbsSender {
         self.queue.flush()
     }
 
+    #[inline]
     fn poll_send_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self.still_open() {
             Ok(()) => self.queue.poll_ready(cx),
@@ -231,6 +232,7 @@ impl Endpoint for VerbsReceiver {
 impl RecvSide for VerbsReceiver {
     type RecvBuf = VerbsRecvBuf;
 
+    #[inline]
     fn posted(&self) -> u64 {
         self.queue.posted()
     }
@@ -240,6 +242,7 @@ impl RecvSide for VerbsReceiver {
         self.queue.try_recv()
     }
 
+    #[inline]
     fn poll_recv_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.queue.poll_ready(cx)
     }
@@ -285,6 +288,7 @@ impl SendSide for ReliableTrack {
         self.sender.flush()
     }
 
+    #[inline]
     fn poll_send_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.sender.poll_send_ready(cx)
     }
@@ -297,6 +301,7 @@ impl SendSide for ReliableTrack {
 impl RecvSide for ReliableTrack {
     type RecvBuf = VerbsRecvBuf;
 
+    #[inline]
     fn posted(&self) -> u64 {
         self.receiver.posted()
     }
@@ -306,6 +311,7 @@ impl RecvSide for ReliableTrack {
         self.receiver.try_recv()
     }
 
+    #[inline]
     fn poll_recv_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // A failure to flush ends the track, which the receiving side tells.
         let _ = self.sender.flush();

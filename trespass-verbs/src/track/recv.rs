@@ -113,6 +113,7 @@ impl RecvQueue {
         Ok(queue)
     }
 
+    #[inline]
     pub(crate) fn posted(&self) -> u64 {
         self.posted
     }
@@ -205,7 +206,9 @@ impl RecvQueue {
     /// Posts what came back, once it is worth a doorbell or the device runs short.
     #[inline]
     fn repost(&mut self) {
-        self.idle.extend(self.conn.shared.given_back.take());
+        if !self.conn.shared.given_back.is_empty() {
+            self.idle.extend(self.conn.shared.given_back.take());
+        }
         let enough = self.idle.len() as u32 >= self.repost_batch;
         let short = self.outstanding < self.repost_batch && !self.idle.is_empty();
         if enough || short {
@@ -245,6 +248,7 @@ impl RecvQueue {
         }
     }
 
+    #[inline]
     pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.conn.shared.awake();
         if !self.batch.is_empty() {
@@ -282,6 +286,7 @@ impl RecvQueue {
     }
 
     /// Whether there is something to take, or the end to be told.
+    #[inline]
     fn look(&mut self) -> bool {
         let ended = self.conn.shared.has_ended();
         match self.conn.recv_cq.poll(&mut self.batch) {

@@ -51,6 +51,7 @@ impl DerefMut for VerbsSendBuf {
 }
 
 impl SendBuf for VerbsSendBuf {
+    #[inline]
     fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
@@ -203,12 +204,14 @@ impl SendQueue {
     }
 
     /// Takes back what was dropped unsent and what has completed.
+    #[inline]
     fn refill(&mut self) {
         self.free.extend(self.conn.shared.unsent.take());
         self.reap();
     }
 
     /// Takes the completions that are there.
+    #[inline]
     fn reap(&mut self) {
         loop {
             match self.conn.send_cq.poll(&mut self.batch) {
@@ -225,6 +228,7 @@ impl SendQueue {
         }
     }
 
+    #[inline]
     fn complete(&mut self, completion: &ibv_wc) {
         if completion.status != ibv_wc_status::IBV_WC_SUCCESS {
             // Nothing comes back from here: what did not complete stays with the queue pair until that is gone.
@@ -269,6 +273,7 @@ impl SendQueue {
         if self.can_go_on() { Poll::Ready(()) } else { Poll::Pending }
     }
 
+    #[inline]
     fn can_go_on(&self) -> bool {
         !self.free.is_empty() || self.conn.shared.has_ended()
     }
@@ -301,6 +306,7 @@ impl SendQueue {
 }
 
 /// The slot and length of a buffer, without giving the slot back.
+#[inline]
 fn into_parts(buf: VerbsSendBuf) -> (u32, usize) {
     let buf = std::mem::ManuallyDrop::new(buf);
     // SAFETY: `buf` is not dropped and not used again, so this reference count is given back once, here.

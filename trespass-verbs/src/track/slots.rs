@@ -52,15 +52,18 @@ impl Shared {
     }
 
     /// The memory of send slot `slot`.
+    #[inline]
     pub(crate) fn send_memory(&self, slot: u32) -> NonNull<u8> {
         self.memory(slot as usize)
     }
 
     /// The memory of receive slot `slot`.
+    #[inline]
     pub(crate) fn recv_memory(&self, slot: u32) -> NonNull<u8> {
         self.memory((self.send_slots + slot) as usize)
     }
 
+    #[inline]
     fn memory(&self, index: usize) -> NonNull<u8> {
         // SAFETY: the arena has `slot_size` bytes for each send and receive slot, in this order, by `VerbsConfig`.
         unsafe { self.arena.start().add(index * self.slot_size) }
@@ -80,6 +83,7 @@ impl Shared {
         self.recv_waker.wake();
     }
 
+    #[inline]
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
@@ -89,11 +93,13 @@ impl Shared {
         self.failure.get().cloned().unwrap_or(VerbsError::Closed)
     }
 
+    #[inline]
     pub(crate) fn has_failed(&self) -> bool {
         self.failure.get().is_some()
     }
 
     /// A receive slot comes back, on any thread.
+    #[inline]
     pub(crate) fn give_back(&self, slot: u32) {
         self.given_back.push(slot);
         // The push is a full fence, as is the receiver's store before it looks at the list once more: one of the two
@@ -108,10 +114,12 @@ impl Shared {
 
     /// The receive side goes to sleep, to be woken when `count` more buffers have come back. Look at the list again
     /// after this.
+    #[inline]
     pub(crate) fn sleep_until_returned(&self, count: u32) {
         self.wake_after.store(count.max(1), Ordering::SeqCst);
     }
 
+    #[inline]
     pub(crate) fn awake(&self) {
         self.wake_after.store(AWAKE, Ordering::Relaxed);
     }
@@ -133,6 +141,7 @@ impl Returns {
     }
 
     /// Puts back a slot that is not in the list. A slot number that does not exist is ignored.
+    #[inline]
     pub(crate) fn push(&self, slot: u32) {
         let Some(link) = self.links.get(slot as usize) else { return };
         let mut head = self.head.load(Ordering::Relaxed);
@@ -145,11 +154,13 @@ impl Returns {
         }
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.head.load(Ordering::SeqCst) == NONE
     }
 
     /// Takes everything, the latest first.
+    #[inline]
     pub(crate) fn take(&self) -> impl Iterator<Item = u32> {
         let mut next = if self.is_empty() { NONE } else { self.head.swap(NONE, Ordering::Acquire) };
         std::iter::from_fn(move || {
