@@ -390,7 +390,13 @@ fn a_send_waits_for_what_waits_before_it() {
             pair.left.send_buf(buf).unwrap();
         }
         let data = pattern(1, len);
-        let (sent, lengths) = both(pair.left.send(&data), async {
+        let sending = async {
+            if len == 10 {
+                poll_fn(|cx| pair.left.poll_send_ready(cx)).await;
+            }
+            pair.left.send(&data).await
+        };
+        let (sent, lengths) = both(sending, async {
             let mut lengths = Vec::new();
             while lengths.len() < 21 {
                 lengths.push(pair.right.recv().await.unwrap().unwrap().len());
