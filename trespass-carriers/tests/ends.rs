@@ -157,6 +157,32 @@ fn what_arrived_before_the_death_is_delivered_after_a_send_failed() {
     assert_eq!(kind(block_on(pair.right.recv())), ErrorKind::Disconnected);
 }
 
+/// The receiver itself finds out first, when it gives credits in the middle of what had arrived.
+#[test]
+fn what_arrived_before_the_death_is_delivered_after_credits_could_not_be_given() {
+    let mut pair = carriers(small().with_recv_slots(32).with_send_slots(64), MessageConfig::default());
+    let mut send = |count: usize| {
+        for _ in 0..count {
+            pair.left.try_send(b"before").unwrap();
+        }
+        pair.left.flush().unwrap();
+    };
+    send(8);
+    let held: Vec<_> = (0..8).map(|_| pair.right.try_recv().unwrap().unwrap()).collect();
+    block_on(pair.right.send(b"says what is posted")).unwrap();
+    drop(held);
+    send(15);
+    // More than half the window is to be reported, and will be after the next frame.
+    for _ in 0..15 {
+        pair.right.try_recv().unwrap().unwrap();
+    }
+    let data = pattern(1, 900);
+    assert!(poll_once(&mut pair.left.send(&data)).is_ready());
+    drop(pair.left);
+    assert!(*block_on(pair.right.recv()).unwrap().unwrap() == data);
+    assert_eq!(kind(block_on(pair.right.recv())), ErrorKind::Disconnected);
+}
+
 #[test]
 fn a_peer_that_dies_wakes_and_fails_whoever_waits() {
     for what in ["recv", "send", "finish", "close"] {

@@ -225,3 +225,47 @@ proptest! {
         prop_assert_eq!(rnr, 0);
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(800))]
+    /// An end that dies at any point: all that it had flushed is received, in order, and then the end is told.
+    #[test]
+    fn whatever_was_flushed_before_a_death_is_received((track, config) in sizes(), acts in acts(), goodbye: bool) {
+        let pair = timeless_tracks(track.clone(), track);
+        let (left, right) = support::both(
+            MessageCarrier::open(pair.left, Role::Connector, config.clone()),
+            MessageCarrier::open(pair.right, Role::Acceptor, config),
+        );
+        let (mut left, mut right) = (End::new(left.unwrap()), End::new(right.unwrap()));
+        for (seed, (at_left, act)) in acts.into_iter().enumerate() {
+            match act {
+                // What is forgotten half-way, or reserved ahead, may wait inside.
+                Act::SendBuf | Act::Finish => {}
+                act if at_left => left.act(act, seed),
+                act => right.act(act, seed),
+            }
+        }
+        if left.carrier.flush().is_err() {
+            return Ok(());
+        }
+        let End { carrier: mut dying, sent, .. } = left;
+        if goodbye {
+            let mut closing = Box::pin(dying.close());
+            let _ = poll_once(&mut closing);
+        }
+        drop(dying);
+        right.kept.clear();
+        // A sender that finds out first does not take anything from the receiver.
+        let sending = poll_once(&mut right.carrier.send(&[7; 1400]));
+        let end = loop {
+            match right.carrier.try_recv() {
+                Ok(Some(message)) => right.received.push(message.to_vec()),
+                Ok(None) => break None,
+                Err(TryError::Failed(error)) => break Some(error.kind()),
+                Err(TryError::WouldBlock) => prop_assert!(false, "the end of the track was not told"),
+            }
+        };
+        prop_assert!(right.received == sent, "{} of {}, {:?}", right.received.len(), sent.len(), sending);
+        prop_assert_eq!(end, (!goodbye).then_some(ErrorKind::Disconnected));
+    }
+}

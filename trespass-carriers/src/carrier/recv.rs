@@ -106,6 +106,10 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     /// The next message of the track, of any sort.
     fn receive_any(&mut self) -> Result<Option<Message<T>>, TryError<CarrierError<T::Error>>> {
         loop {
+            // A report that fails takes in what had arrived: then that is next.
+            if !self.inbox.is_empty() {
+                return self.receive_stored();
+            }
             let Some(track) = &mut self.track else { return self.end() };
             let buf = match track.try_recv() {
                 Ok(buf) => buf,
