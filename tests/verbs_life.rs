@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures_executor::block_on;
 use trespass_core::{Fabric, Incoming, Listener, ListenerExt, RecvSideExt, SendSide, SendSideExt};
-use trespass_verbs::{ReliableTrack, TrackListener, VerbsConfig, VerbsFabric, leaked_queue_pairs};
+use trespass_verbs::{ReliableTrack, TrackListener, VerbsConfig, VerbsFabric, VerbsIncoming, leaked_queue_pairs};
 
 #[path = "support/rdma.rs"]
 mod rdma;
@@ -66,19 +66,30 @@ fn resident() -> usize {
     line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
 }
 
-/// Accepts, echoes one message, and waits for the end, for every connection until the listener is closed.
+/// Echoes one message of every connection, until it is told to stop. A thread for each: a peer that goes away in the middle
+/// of a handshake holds up nobody else.
 async fn serve(mut listener: TrackListener, stop: mpsc::Receiver<()>) {
+    let mut conversations = Vec::new();
     while let Ok(incoming) = listener.incoming().await {
         if stop.try_recv().is_ok() {
-            return;
+            break;
         }
-        let Ok(mut track) = incoming.accept().await else { continue };
-        let Ok(message) = track.recv().await else { continue };
-        let Ok(mut reply) = track.reserve(message.len()).await else { continue };
-        reply.copy_from_slice(&message);
-        if track.send(reply).is_ok() && track.flush().is_ok() {
-            let _ = track.recv().await;
-        }
+        conversations.retain(|conversation: &std::thread::JoinHandle<()>| !conversation.is_finished());
+        conversations.push(std::thread::spawn(move || block_on(converse(incoming))));
+    }
+    for conversation in conversations {
+        conversation.join().expect("a conversation");
+    }
+}
+
+/// Whatever fails here is the doing of the other end, which drops what it does at any point.
+async fn converse(incoming: VerbsIncoming) {
+    let Ok(mut track) = incoming.accept().await else { return };
+    let Ok(message) = track.recv().await else { return };
+    let Ok(mut reply) = track.reserve(message.len()).await else { return };
+    reply.copy_from_slice(&message);
+    if track.send(reply).is_ok() && track.flush().is_ok() {
+        let _ = track.recv().await;
     }
 }
 

@@ -28,6 +28,7 @@ pub fn random_operations_match_the_model<H: Harness>(h: &H) {
         cases: u32::try_from(h.many(48)).expect("a small number"),
         rng_seed: RngSeed::Fixed(seed),
         failure_persistence: None,
+        max_shrink_iters: 100_000,
         // Each step of it may have to wait that long for something that does not come.
         max_shrink_time: u32::try_from(h.patience().as_millis() / 2).unwrap_or(u32::MAX),
         ..Config::default()
@@ -287,6 +288,8 @@ impl<'h, H: Harness> Model<'h, H> {
             Err(TryError::Failed(error)) if error.kind() == ErrorKind::Oversize && len > max => return,
             Err(TryError::Failed(error)) => panic!("cannot reserve {len} bytes: {error}"),
             Err(TryError::WouldBlock) if len > max || lane.busy() >= slots => return,
+            // A slot may come back only with those that were flushed with it, and one of them has not arrived yet.
+            Err(TryError::WouldBlock) if !lane.flushed.is_empty() => return,
             // What has been received has left: its slot comes free soon.
             Err(TryError::WouldBlock) => {
                 lane.flush();

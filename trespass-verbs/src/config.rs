@@ -33,7 +33,9 @@ pub struct VerbsConfig {
     /// Registered memory at most, in bytes.
     pub pool_limit: usize,
     /// How long to wait for an acknowledgement before sending again: 4.096 µs × 2^this, from 1 to 31 (InfiniBand
-    /// specification vol. 1, 9.7.6.1.3). A dead link is noticed after about this times `retries`.
+    /// specification vol. 1, 9.7.6.1.3). A dead link is noticed after about this times `retries` + 1: 1.9 s by default.
+    /// Soft-RoCE counts the wait for a receiver that is not ready as well, where it is one message that waits: there a
+    /// raw track that stalls longer than that breaks (carriers never stall it).
     pub ack_timeout: u8,
     /// How often to send again before giving the peer up: 0 to 6. (7 never ended on soft-RoCE.)
     pub retries: u8,
@@ -55,7 +57,7 @@ impl Default for VerbsConfig {
             close_timeout: Duration::from_secs(5),
             backlog: 128,
             pool_limit: 1 << 30,
-            ack_timeout: 14,
+            ack_timeout: 16,
             retries: 6,
             min_rnr_timer: 12,
         }
