@@ -194,7 +194,7 @@ impl End {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(800))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
     fn whatever_is_done_every_message_arrives(
         (left_track, left_config) in sizes(),
@@ -227,7 +227,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(800))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
     /// An end that dies at any point: all that it had flushed is received, in order, and then the end is told.
     #[test]
     fn whatever_was_flushed_before_a_death_is_received((track, config) in sizes(), acts in acts(), goodbye: bool) {

@@ -158,6 +158,15 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         }
         // The track has posted again what was given back: there may be more to report than before.
         self.settle();
+        match self.track {
+            Some(_) if !self.out.wants_slot() => Poll::Pending,
+            _ => self.poll_slot(),
+        }
+    }
+
+    /// Waits for a send slot for the stash.
+    #[cold]
+    fn poll_slot(&mut self) -> Poll<()> {
         self.fill_stash();
         match (&mut self.track, self.out.wants_slot()) {
             (Some(track), true) => track.poll_send_ready(&mut Context::from_waker(self.fan_out.waker())),
