@@ -1,6 +1,7 @@
 //! Flow: what arrives, in which order, and what happens when there is no room.
 
 use std::thread;
+use std::time::{Duration, Instant};
 
 use trespass_core::{Endpoint, ErrorKind, RecvSide, SendSide};
 
@@ -139,14 +140,47 @@ pub fn a_receiver_that_holds_all_stalls_the_sender<H: Harness>(h: &H) {
         let mut held = held.into_iter();
         drop(held.next());
         let next = first + pair.server.limits().recv_slots as u64;
-        h.wait("the first message after a stall", take(&mut pair.server, next, STALL_LEN));
-        drop(held);
+        let kept = h.wait("the first message after a stall", take(&mut pair.server, next, STALL_LEN));
+        // It was flushed by itself: its slot comes back, and no other.
+        let slot = h.wait("the slot of a message that has arrived", pair.client.reserve(0)).expect("a reserve");
+        assert!(now(pair.client.try_reserve(0)).is_none(), "the slot of a message that has not arrived was given out");
+        drop((kept, slot, held));
         for id in next + 1..sent {
             h.wait(format_args!("message {id}, after a stall"), take(&mut pair.server, id, STALL_LEN));
         }
         settle(h, &mut pair.client);
         exchange(h, &mut pair.client, &mut pair.server, first + 5000);
     }
+}
+
+/// A stall may last: one message that waits, or as many as there are slots, and no error comes of it.
+pub fn a_stall_may_last<H: Harness>(h: &H) {
+    let mut pair = pair(h);
+    let room = pair.server.limits().recv_slots as u64;
+    let (mut held, mut sent) = (Vec::new(), 0);
+    for id in 0..room {
+        let (put, buf) = (put_flushed(&mut pair.client, id, STALL_LEN), take(&mut pair.server, id, STALL_LEN));
+        held.push(h.wait("a message", both(put, buf)).1);
+    }
+    settle(h, &mut pair.client);
+    for count in [1, pair.client.limits().send_slots as u64 - 1] {
+        for id in room + sent..room + sent + count {
+            assert!(try_put(&mut pair.client, id, STALL_LEN), "no slot for message {id}");
+        }
+        pair.client.flush().expect("a flush");
+        sent += count;
+        let start = Instant::now();
+        while start.elapsed() < h.stall() {
+            drop(now(pair.client.try_reserve(8)));
+            assert!(now(pair.server.try_recv()).is_none(), "a receiver without buffers has received");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+    drop(held);
+    for id in room..room + sent {
+        h.wait(format_args!("message {id}, after a long stall"), take(&mut pair.server, id, STALL_LEN));
+    }
+    exchange(h, &mut pair.client, &mut pair.server, 5000);
 }
 
 pub(crate) const STALL_LEN: usize = 20;

@@ -101,6 +101,12 @@ pub trait Harness: Sync {
         Duration::from_secs(30).mul_f64(time_scale())
     }
 
+    /// How long a receiver holds its sender up in the property about that. The contract sets no limit; some devices have
+    /// one. By default half a second.
+    fn stall(&self) -> Duration {
+        Duration::from_millis(500)
+    }
+
     /// Scales the number of messages and rounds of the longer properties: 1 for a fabric in process, less for an emulated
     /// machine.
     fn scale(&self) -> f64 {

@@ -30,6 +30,7 @@ macro_rules! __with_properties {
                 a_close_waits_for_a_slow_receiver ["F1", "E3"]
                 a_full_send_queue_would_block ["F4"]
                 a_receiver_that_holds_all_stalls_the_sender ["F5", "F4"]
+                a_stall_may_last ["F5"]
                 posted_counts_receives ["F6"]
                 one_flush_is_one_doorbell ["F7"]
                 directions_are_independent ["F8", "F5"]

@@ -92,6 +92,8 @@ faults! {
     HasNoBound => flow::a_full_send_queue_would_block, "all the send slots";
     /// A stalled sender fails after a while.
     StallIsAnError => flow::a_receiver_that_holds_all_stalls_the_sender, "that should live has failed";
+    /// A message that has to wait for long breaks the track.
+    LongStallIsAnError => flow::a_stall_may_last, "that should live has failed";
     /// A track with all its send slots taken receives nothing.
     FullQueueBlocksTheReceiver => flow::directions_are_independent, "";
     /// Counts receives that were given back twice.

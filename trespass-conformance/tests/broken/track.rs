@@ -192,12 +192,20 @@ impl SendSide for BrokenSender {
             _ => toy.try_reserve(len),
         };
         let full = matches!(result, Err(TryError::WouldBlock));
+        let idle = 1 + std::iter::from_fn(|| toy.try_reserve(0).ok()).collect::<Vec<_>>().len();
+        let under_way = idle < self.own.limits.send_slots;
         self.own.flags.full.store(full, Ordering::Release);
         match (full, self.own.shared.fault) {
             (true, Fault::FullQueueIsAnError) => return failed(ErrorKind::ResourceLimit),
             (true, Fault::StallIsAnError) => {
                 let since = self.stalled_since.get_or_insert_with(Instant::now);
                 if since.elapsed() > Duration::from_millis(5) {
+                    return failed(ErrorKind::Disconnected);
+                }
+            }
+            (_, Fault::LongStallIsAnError) if under_way => {
+                let since = self.stalled_since.get_or_insert_with(Instant::now);
+                if since.elapsed() > Duration::from_millis(300) {
                     return failed(ErrorKind::Disconnected);
                 }
             }
