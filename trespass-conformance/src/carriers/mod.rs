@@ -154,10 +154,10 @@ async fn converse<T: Track<Delivery: Lossless + InOrder>>(
     theirs: u64,
 ) {
     let (eager, max) = (carrier.eager_limit(), carrier.max_message());
+    let len = |first: u64, at: u64| length(first + at, if at % 10 == 0 { max } else { eager });
     for at in 0..count {
         let id = ours + at;
-        let limit = if at % 10 == 0 { max } else { eager };
-        let data = message(id, length(id, limit));
+        let data = message(id, len(ours, at));
         // In place, in one call, or whatever its length: a way that has no room now leaves it to the last one.
         let sent = match at % 3 {
             0 => carrier.try_send(&data).is_ok(),
@@ -174,16 +174,11 @@ async fn converse<T: Track<Delivery: Lossless + InOrder>>(
             carrier.send(&data).await.unwrap_or_else(|error| panic!("cannot send message {id}: {error}"));
         }
         carrier.flush().unwrap_or_else(|error| panic!("cannot flush message {id}: {error}"));
-        if at % 4 == 3 {
-            for id in theirs + at - 3..=theirs + at {
-                let limit = if (id - theirs) % 10 == 0 { max } else { eager };
-                drop(fetch(carrier, id, length(id, limit)).await);
+        if at % 4 == 3 || at + 1 == count {
+            for at in at / 4 * 4..=at {
+                drop(fetch(carrier, theirs + at, len(theirs, at)).await);
             }
         }
-    }
-    for id in theirs + count / 4 * 4..theirs + count {
-        let limit = if (id - theirs) % 10 == 0 { max } else { eager };
-        drop(fetch(carrier, id, length(id, limit)).await);
     }
 }
 
@@ -231,9 +226,10 @@ pub fn what_fills_up_drains<H: Harness>(h: &H) {
             next += 1;
             assert!(next < first + 100_000, "there is no end to what a carrier sends to nobody");
         }
-        // Later the credits for what was received may still be on their way.
+        // Later the credits for what was received may still be on their way, or come just now.
         assert!(next > first || round > 0, "a new carrier has no room");
-        assert!(poll_and_drop(client.send(&[]), 3).is_none(), "sent, without credits");
+        let early = usize::from(poll_and_drop(client.send(&[]), 3).is_some());
+        assert!(early == 0 || round > 0, "sent, without credits");
         let (sent, kept) = h.wait(
             "a send that waited for credits",
             both(client.send(&[]), async {
@@ -244,8 +240,9 @@ pub fn what_fills_up_drains<H: Harness>(h: &H) {
                         kept.remove(0);
                     }
                 }
-                let empty = server.recv().await.unwrap_or_else(|error| panic!("cannot receive: {error}"));
-                assert_eq!(empty.map(|message| message.len()), Some(0), "the message that waited");
+                for _ in 0..early + 1 {
+                    drop(fetch(&mut server, 0, 0).await);
+                }
                 kept
             }),
         );
