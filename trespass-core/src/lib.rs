@@ -16,10 +16,12 @@ mod delivery;
 mod drive;
 mod error;
 mod fabric;
+mod memory;
 mod sugar;
 mod time;
 mod track;
 mod wake;
+mod window;
 
 pub use buffer::{RecvBuf, SendBuf};
 pub use carrier::{Carrier, Role};
@@ -27,7 +29,11 @@ pub use delivery::{Datagram, Delivery, InOrder, Lossless, Reliable, Unordered};
 pub use drive::{Drive, block_on};
 pub use error::{ErrorKind, TransportError, TryError, Unsent};
 pub use fabric::{Fabric, Incoming, Listener, ThreadFabric};
+pub use memory::{
+    Access, Completed, MemoryFabric, Region, RemoteMemory, RemoteMemoryExt, SharedRegion, ThreadMemoryFabric, Window,
+};
 pub use sugar::{ListenerExt, RecvSideExt, SendSideExt, poll_recv, poll_reserve};
 pub use time::{SystemSleep, SystemTimer, Timer, TimerQueue};
 pub use track::{Address, Endpoint, Limits, RecvSide, SendSide, ThreadTrack, Track};
 pub use wake::{FanOut, WakerSlot};
+pub use window::{BadWindow, OutOfBounds, RemoteSlice, RemoteWindow, RemoteWord};
