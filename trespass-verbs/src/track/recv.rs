@@ -73,6 +73,8 @@ pub(crate) struct RecvQueue {
     idle: Vec<u32>,
     /// How many to post at once.
     repost_batch: u32,
+    /// With so many the device is well supplied: fewer than a batch may wait until there is one, even while this side sleeps.
+    ample: u32,
     posted: u64,
     batch: CompletionBatch,
     /// The last look at the completion queue found nothing, and it was the last thing that happened here.
@@ -103,6 +105,7 @@ impl RecvQueue {
             outstanding: 0,
             idle: (0..slots).collect(),
             repost_batch: (slots / 4).clamp(1, 32),
+            ample: slots.div_ceil(2),
             posted: 0,
             batch: CompletionBatch::new(),
             looked: false,
@@ -135,7 +138,7 @@ impl RecvQueue {
                     None => continue,
                 }
             }
-            self.repost();
+            self.repost(self.repost_batch);
             // Looked at before the poll: what arrived before the end is there by then.
             let ended = self.conn.shared.has_ended();
             match self.conn.recv_cq.poll(&mut self.batch) {
@@ -203,14 +206,14 @@ impl RecvQueue {
         self.conn.shared.end((failure != VerbsError::Closed).then_some(failure));
     }
 
-    /// Posts what came back, once it is worth a doorbell or the device runs short.
+    /// Posts what came back, once it is worth a doorbell or the device has fewer than `plenty`.
     #[inline]
-    fn repost(&mut self) {
+    fn repost(&mut self, plenty: u32) {
         if !self.conn.shared.given_back.is_empty() {
             self.idle.extend(self.conn.shared.given_back.take());
         }
         let enough = self.idle.len() as u32 >= self.repost_batch;
-        let short = self.outstanding < self.repost_batch && !self.idle.is_empty();
+        let short = self.outstanding < plenty && !self.idle.is_empty();
         if enough || short {
             // A failure has ended the track, which the next look at its state tells.
             let _ = self.post_idle();
@@ -255,7 +258,7 @@ impl RecvQueue {
             return Poll::Ready(());
         }
         self.conn.shared.recv_waker.register(cx.waker());
-        self.repost_all();
+        self.repost(self.ample);
         // Whoever has just tried need not have it tried again before the queue is armed, only afterwards.
         if !std::mem::take(&mut self.looked) && self.look() {
             return Poll::Ready(());
@@ -271,18 +274,14 @@ impl RecvQueue {
         }
         loop {
             let short = self.outstanding < self.repost_batch;
-            self.conn.shared.sleep_until_returned(if short { 1 } else { self.repost_batch });
+            let wanted = if short { 1 } else { self.repost_batch.saturating_sub(self.idle.len() as u32) };
+            self.conn.shared.sleep_until_returned(wanted);
             if self.conn.shared.given_back.is_empty() || self.conn.shared.has_ended() {
                 break;
             }
-            self.repost_all();
+            self.repost(self.ample);
         }
         if self.conn.shared.has_ended() { Poll::Ready(()) } else { Poll::Pending }
-    }
-
-    fn repost_all(&mut self) {
-        self.idle.extend(self.conn.shared.given_back.take());
-        let _ = self.post_idle();
     }
 
     /// Whether there is something to take, or the end to be told.
