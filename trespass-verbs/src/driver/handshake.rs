@@ -205,6 +205,7 @@ fn deadline_of(entry: &Entry) -> Option<Duration> {
 }
 
 impl VerbsDriver {
+    #[cold]
     pub(super) fn read_connections(&mut self) {
         while let Ok(Some(event)) = self.control.channel.next_event() {
             self.handle(event);

@@ -20,7 +20,7 @@ use crate::promise::Promise;
 use crate::raw::cm::CmChannel;
 use crate::raw::cq::next_cq_event;
 use crate::raw::events::{AsyncEvent, async_fd, next_async_event};
-use crate::raw::fd::{EventFd, wait_readable};
+use crate::raw::fd::{EventFd, Readable};
 use crate::timer::{Clock, VerbsTimer};
 
 mod entry;
@@ -37,6 +37,12 @@ const ACK_BATCH: u32 = 64;
 /// poll(2) tells whether there is another, and a read that finds nothing is saved. With more of them there often is.
 const FEW: usize = 2;
 
+/// What the driver waits for, as bits.
+const NUDGED: u32 = 1;
+const COMPLETIONS: u32 = 1 << 1;
+const CONNECTIONS: u32 = 1 << 2;
+const ASYNC_EVENTS: u32 = 1 << 3;
+
 /// What the driver and everything that users hold have in common.
 pub(crate) struct Control {
     pub(crate) config: VerbsConfig,
@@ -45,6 +51,8 @@ pub(crate) struct Control {
     pub(crate) device: Arc<Device>,
     clock: Clock,
     nudge: EventFd,
+    /// Of all that the driver waits for: [`NUDGED`] and those after it.
+    readable: Readable,
     /// Connections and listeners. Never held while a waker runs: that may drop anything.
     state: Mutex<State>,
     inbox: Mutex<Vec<Command>>,
@@ -82,6 +90,9 @@ impl Control {
         let device = Arc::new(Device::open(&config, &channel)?);
         let pool = Pool::new(&device.pd, config.arena_size(), config.pool_limit)?;
         let nudge = EventFd::new().map_err(|error| VerbsError::os("make an event descriptor", &error))?;
+        // In the order of the bits below.
+        let fds = [nudge.as_raw_fd(), device.channel.as_raw_fd(), channel.fd(), async_fd(&device.context)];
+        let readable = Readable::new(&fds).map_err(|error| VerbsError::os("wait for several descriptors", &error))?;
         Ok(Arc::new(Self {
             config,
             channel,
@@ -89,6 +100,7 @@ impl Control {
             device,
             clock: Clock::new(),
             nudge,
+            readable,
             state: Mutex::new(State { entries: Slab::new(), deadlines: BTreeSet::new() }),
             inbox: Mutex::default(),
             has_mail: AtomicBool::new(false),
@@ -285,6 +297,7 @@ impl VerbsDriver {
         }
     }
 
+    #[cold]
     fn read_async_events(&mut self) {
         while let Ok(Some(event)) = next_async_event(&self.control.device.context) {
             match event {
@@ -336,23 +349,19 @@ impl Drive for VerbsDriver {
                 Some(timeout.map_or(left, |timeout| timeout.min(left)))
             }
         };
-        let control = &self.control;
-        let device = &control.device;
-        let fds =
-            [control.nudge.as_raw_fd(), device.channel.as_raw_fd(), control.channel.fd(), async_fd(&device.context)];
-        let [nudged, completions, connections, other] = wait_readable(fds, wait);
-        if nudged {
+        let ready = self.control.readable.wait(wait);
+        if ready & NUDGED != 0 {
             self.control.nudge.clear();
             self.read_mail();
         }
-        if completions {
+        if ready & COMPLETIONS != 0 {
             self.read_completions();
         }
-        if connections {
+        if ready & CONNECTIONS != 0 {
             self.control.deadlines_changed.store(true, Ordering::Release);
             self.read_connections();
         }
-        if other {
+        if ready & ASYNC_EVENTS != 0 {
             self.read_async_events();
         }
     }

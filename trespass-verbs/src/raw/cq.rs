@@ -114,20 +114,17 @@ impl CompletionBatch {
     pub(crate) fn is_empty(&self) -> bool {
         self.next == self.len
     }
-}
 
-impl Iterator for CompletionBatch {
-    type Item = ibv_wc;
-
+    /// The next that was not looked at yet, where it is: they are large.
     #[inline]
-    fn next(&mut self) -> Option<ibv_wc> {
+    pub(crate) fn next(&mut self) -> Option<&ibv_wc> {
         if self.next == self.len {
             return None;
         }
-        let wc = self.wcs[self.next];
+        let wc = &self.wcs[self.next];
         self.next += 1;
         // SAFETY: `poll` set `len` to the number of completions that ibv_poll_cq wrote, and `next` was below it.
-        Some(unsafe { wc.assume_init() })
+        Some(unsafe { wc.assume_init_ref() })
     }
 }
 

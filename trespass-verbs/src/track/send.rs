@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use rdma_mummy_sys::{ibv_send_flags, ibv_send_wr, ibv_sge, ibv_wc, ibv_wc_status, ibv_wr_opcode};
+use rdma_mummy_sys::{ibv_send_flags, ibv_send_wr, ibv_sge, ibv_wc_status, ibv_wr_opcode};
 use trespass_core::{SendBuf, TryError, Unsent};
 
 use crate::error::VerbsError;
@@ -74,6 +74,8 @@ impl std::fmt::Debug for VerbsSendBuf {
 /// link.
 pub(crate) struct SendQueue {
     conn: Arc<Conn>,
+    /// As `conn` has it, one step nearer.
+    shared: Arc<Shared>,
     max_message: usize,
     inline: usize,
     /// Slots that nobody has.
@@ -82,10 +84,13 @@ pub(crate) struct SendQueue {
     elements: Box<[ibv_sge]>,
     /// Queued and not flushed: the first and last slot of the linked list.
     queued: Option<(u32, u32)>,
-    /// Slots in the order in which they were queued, by sequence number: a completion frees all up to its own.
+    /// Slots in the order in which they were queued, a ring: a completion frees all up to its own.
     order: Box<[u32]>,
+    /// How many were queued since the start, and where in the ring the next one goes; the same for those completed.
     next_seq: u64,
+    next_at: u32,
     done_seq: u64,
+    done_at: u32,
     batch: CompletionBatch,
     doorbells: u64,
     arms: u64,
@@ -106,6 +111,7 @@ impl SendQueue {
         Self {
             max_message,
             inline: conn.device.depths.inline as usize,
+            shared: Arc::clone(&conn.shared),
             conn,
             free: (0..slots).rev().collect(),
             requests,
@@ -113,7 +119,9 @@ impl SendQueue {
             queued: None,
             order: vec![0; slots as usize].into_boxed_slice(),
             next_seq: 0,
+            next_at: 0,
             done_seq: 0,
+            done_at: 0,
             batch: CompletionBatch::new(),
             doorbells: 0,
             arms: 0,
@@ -137,18 +145,18 @@ impl SendQueue {
         if len > self.max_message {
             return Err(TryError::Failed(VerbsError::Oversize { len, max: self.max_message }));
         }
-        if self.conn.shared.has_ended() {
-            return Err(TryError::Failed(self.conn.shared.cause()));
+        if self.shared.has_ended() {
+            return Err(TryError::Failed(self.shared.cause()));
         }
         let Some(slot) = self.free.pop() else { return self.refill_and_reserve(len) };
-        let shared = Arc::clone(&self.conn.shared);
+        let shared = Arc::clone(&self.shared);
         Ok(VerbsSendBuf { start: shared.send_memory(slot), len, slot, shared })
     }
 
     #[cold]
     fn refill_and_reserve(&mut self, len: usize) -> Result<VerbsSendBuf, TryError<VerbsError>> {
         self.refill();
-        if self.free.is_empty() && !self.conn.shared.has_ended() {
+        if self.free.is_empty() && !self.shared.has_ended() {
             return Err(TryError::WouldBlock);
         }
         self.try_reserve(len)
@@ -156,12 +164,11 @@ impl SendQueue {
 
     #[inline]
     pub(crate) fn send(&mut self, buf: VerbsSendBuf) -> Result<(), Unsent<VerbsSendBuf, VerbsError>> {
-        let shared = &self.conn.shared;
-        if !Arc::ptr_eq(&buf.shared, shared) {
+        if !Arc::ptr_eq(&buf.shared, &self.shared) {
             return Err(Unsent { buf, error: VerbsError::ForeignBuffer });
         }
-        if shared.has_ended() {
-            let error = shared.cause();
+        if self.shared.has_ended() {
+            let error = self.shared.cause();
             return Err(Unsent { buf, error });
         }
         let (slot, len) = into_parts(buf);
@@ -177,8 +184,8 @@ impl SendQueue {
                 (first, slot)
             }
         });
-        let slots = self.order.len() as u64;
-        self.order[(self.next_seq % slots) as usize] = slot;
+        self.order[self.next_at as usize] = slot;
+        self.next_at = after(self.next_at, &self.order);
         self.next_seq += 1;
         Ok(())
     }
@@ -188,7 +195,7 @@ impl SendQueue {
     #[inline]
     pub(crate) fn flush(&mut self) -> Result<(), VerbsError> {
         let Some((first, last)) = self.queued.take() else {
-            return if self.conn.shared.has_failed() { Err(self.conn.shared.cause()) } else { Ok(()) };
+            return if self.shared.has_failed() { Err(self.shared.cause()) } else { Ok(()) };
         };
         let signalled = &mut self.requests[last as usize];
         signalled.wr_id = self.next_seq;
@@ -206,7 +213,7 @@ impl SendQueue {
     /// Takes back what was dropped unsent and what has completed.
     #[inline]
     fn refill(&mut self) {
-        self.free.extend(self.conn.shared.unsent.take());
+        self.free.extend(self.shared.unsent.take());
         self.reap();
     }
 
@@ -222,27 +229,30 @@ impl SendQueue {
                     return;
                 }
             }
+            let mut upto = self.done_seq;
+            let mut failed = None;
             while let Some(completion) = self.batch.next() {
-                self.complete(&completion);
+                match completion.status {
+                    ibv_wc_status::IBV_WC_SUCCESS => upto = completion.wr_id,
+                    // Nothing comes back from here: what did not complete stays with the queue pair until that is gone.
+                    _ => failed = failed.or(Some(status::failure(completion).unwrap_or(VerbsError::Closed))),
+                }
+            }
+            self.complete(upto);
+            if let Some(failure) = failed {
+                self.fail(failure);
             }
         }
     }
 
+    /// All that was queued before `upto` has arrived.
     #[inline]
-    fn complete(&mut self, completion: &ibv_wc) {
-        if completion.status != ibv_wc_status::IBV_WC_SUCCESS {
-            // Nothing comes back from here: what did not complete stays with the queue pair until that is gone.
-            match status::failure(completion) {
-                Some(failure) => self.fail(failure),
-                None => self.fail(VerbsError::Closed),
-            };
-            return;
-        }
-        let slots = self.order.len() as u64;
+    fn complete(&mut self, upto: u64) {
         // A completion of ours names a sequence number that is in flight; what names another frees nothing.
-        let upto = completion.wr_id.min(self.next_seq);
+        let upto = upto.min(self.next_seq);
         while self.done_seq < upto {
-            self.free.push(self.order[(self.done_seq % slots) as usize]);
+            self.free.push(self.order[self.done_at as usize]);
+            self.done_at = after(self.done_at, &self.order);
             self.done_seq += 1;
         }
     }
@@ -251,8 +261,8 @@ impl SendQueue {
     #[cold]
     fn fail(&self, failure: VerbsError) -> VerbsError {
         self.conn.qp.fail();
-        self.conn.shared.end((failure != VerbsError::Closed).then_some(failure));
-        self.conn.shared.cause()
+        self.shared.end((failure != VerbsError::Closed).then_some(failure));
+        self.shared.cause()
     }
 
     pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -261,7 +271,7 @@ impl SendQueue {
         if !self.free.is_empty() {
             return Poll::Ready(());
         }
-        self.conn.shared.send_waker.register(cx.waker());
+        self.shared.send_waker.register(cx.waker());
         self.refill();
         if self.can_go_on() {
             return Poll::Ready(());
@@ -275,11 +285,11 @@ impl SendQueue {
 
     #[inline]
     fn can_go_on(&self) -> bool {
-        !self.free.is_empty() || self.conn.shared.has_ended()
+        !self.free.is_empty() || self.shared.has_ended()
     }
 
     fn arm(&mut self) -> io::Result<()> {
-        if self.conn.shared.send_armed.swap(true, Ordering::AcqRel) {
+        if self.shared.send_armed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
         self.arms += 1;
@@ -289,9 +299,9 @@ impl SendQueue {
     /// Ready when all that was flushed has arrived, or the track has ended: whether it has all arrived.
     pub(crate) fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let _ = self.flush();
-        self.conn.shared.send_waker.register(cx.waker());
+        self.shared.send_waker.register(cx.waker());
         self.reap();
-        if self.done_seq < self.next_seq && !self.conn.shared.has_ended() {
+        if self.done_seq < self.next_seq && !self.shared.has_ended() {
             if let Err(error) = self.arm() {
                 self.fail(VerbsError::os("arm the send completion queue", &error));
             }
@@ -299,10 +309,16 @@ impl SendQueue {
         }
         match self.done_seq == self.next_seq {
             true => Poll::Ready(true),
-            false if self.conn.shared.has_ended() => Poll::Ready(false),
+            false if self.shared.has_ended() => Poll::Ready(false),
             false => Poll::Pending,
         }
     }
+}
+
+/// The place after `at` in a ring.
+#[inline]
+fn after<T>(at: u32, ring: &[T]) -> u32 {
+    if at as usize + 1 == ring.len() { 0 } else { at + 1 }
 }
 
 /// The slot and length of a buffer, without giving the slot back.
