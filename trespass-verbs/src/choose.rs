@@ -8,7 +8,7 @@ use sideway::ibverbs::device::{DeviceInfo, DeviceList};
 use sideway::ibverbs::device_context::DeviceContext;
 
 use crate::config::VerbsConfig;
-use crate::error::VerbsError;
+use crate::error::{OsCause, VerbsError};
 use crate::port::{Gid, GidKind, Port, is_link_local};
 use crate::raw::cm::{CmChannel, CmId};
 
@@ -43,7 +43,7 @@ pub(crate) fn choose(config: &VerbsConfig, cm: &Arc<CmChannel>) -> Result<Chosen
         let (context, ports) = match open(&device) {
             Ok(opened) => opened,
             Err(error) => {
-                passed_over.push(format!("{name} (cannot be opened: {error})"));
+                passed_over.push(format!("{name} ({error})"));
                 continue;
             }
         };
@@ -78,8 +78,15 @@ pub(crate) fn choose(config: &VerbsConfig, cm: &Arc<CmChannel>) -> Result<Chosen
 pub(crate) fn open(
     device: &sideway::ibverbs::device::Device<'_>,
 ) -> Result<(Arc<DeviceContext>, Vec<Port>), VerbsError> {
-    let context = device.open().map_err(|error| VerbsError::sideway("open it", error))?;
-    let attr = context.query_device().map_err(|error| VerbsError::sideway("query it", error))?;
+    let context = device.open().map_err(|error| match error.os_cause() {
+        // libibverbs looks in a second place when the first is closed to it, and tells of that.
+        Ok(os) if os.raw_os_error() == Some(libc::ENOENT) => VerbsError::Unavailable {
+            why: "its file in /dev/infiniband is not there, or this user may not read and write it".into(),
+        },
+        Ok(os) => VerbsError::os("open the device", &os),
+        Err(why) => VerbsError::Device { action: "open the device", why },
+    })?;
+    let attr = context.query_device().map_err(|error| VerbsError::sideway("query the device", error))?;
     let ports = Port::all(&context, attr.phys_port_cnt())
         .map_err(|error| VerbsError::os("read the ports and GIDs of the device", &error))?;
     Ok((context, ports))

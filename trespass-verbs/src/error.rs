@@ -180,7 +180,7 @@ impl VerbsError {
             }
             Some(libc::ENOSPC | libc::EDQUOT) => Self::ResourceLimit { action, why: error.to_string() },
             Some(libc::ENOSYS) => Self::Unavailable {
-                why: "the kernel modules are missing: `modprobe ib_uverbs rdma_ucm`, and that of the device".into(),
+                why: "the kernel modules are missing: `modprobe -a ib_uverbs rdma_ucm`, and that of the device".into(),
             },
             Some(libc::EOPNOTSUPP) => Self::Unavailable {
                 why: "libibverbs or librdmacm is missing, or the provider of the device: install libibverbs1, librdmacm1 and ibverbs-providers".into(),

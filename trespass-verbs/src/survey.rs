@@ -1,6 +1,6 @@
 //! What there is to open a fabric on, without opening one: for a doctor, and for choosing by hand.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use sideway::ibverbs::device::{DeviceInfo, DeviceList};
@@ -57,8 +57,9 @@ pub struct Details {
 pub struct Choice {
     /// Its name.
     pub device: String,
-    /// The address that it connects from first; `None` leaves that to the routing table.
-    pub address: Option<IpAddr>,
+    /// The address that it connects from where the peer leaves that open, with its interface if it is link-local, and port
+    /// 0; `None` leaves it to the routing table.
+    pub source: Option<SocketAddr>,
     /// The GID of that address, with its port, where GIDs are addresses.
     pub gid: Option<(u8, Gid)>,
     /// Why this one.
@@ -98,7 +99,7 @@ fn devices() -> Result<Vec<Device>, VerbsError> {
 
 fn details(device: &sideway::ibverbs::device::Device<'_>) -> Result<Details, VerbsError> {
     let (context, ports) = choose::open(device)?;
-    let attr = context.query_device().map_err(|error| VerbsError::sideway("query it", error))?;
+    let attr = context.query_device().map_err(|error| VerbsError::sideway("query the device", error))?;
     let count = |number: i32| u64::try_from(number).unwrap_or(0);
     Ok(Details {
         ports,
@@ -112,11 +113,11 @@ fn choice(config: &VerbsConfig) -> Result<Choice, VerbsError> {
     config.check()?;
     let channel = CmChannel::new().map_err(|error| VerbsError::os("open the connection manager", &error))?;
     let Chosen { name, ports, sources, why, passed_over, .. } = choose::choose(config, &Arc::new(channel))?;
-    let address = sources.first();
+    let source = sources.first();
     let named =
-        |gid: &Gid| gid.source() == address && config.gid_index.is_none_or(|index| gid.index == u32::from(index));
-    let gid = address.and_then(|_| {
+        |gid: &Gid| gid.source() == source && config.gid_index.is_none_or(|index| gid.index == u32::from(index));
+    let gid = source.and_then(|_| {
         ports.iter().find_map(|port| Some((port.number, port.gids.iter().find(|gid| named(gid))?.clone())))
     });
-    Ok(Choice { device: name, address: address.map(|addr| addr.ip()), gid, why, passed_over })
+    Ok(Choice { device: name, source, gid, why, passed_over })
 }
