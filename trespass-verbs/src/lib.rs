@@ -7,17 +7,21 @@
 //! Unsafe code is in this crate only: in the RAII types over the bindings, the pool, and the two queues.
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+mod choose;
 mod config;
 mod device;
 mod driver;
 mod error;
 mod fabric;
+mod link;
 mod listener;
 mod pool;
+mod port;
 mod promise;
 mod raw;
 mod sockaddr;
 mod status;
+pub mod survey;
 mod timer;
 mod track;
 
@@ -26,7 +30,8 @@ pub use driver::VerbsDriver;
 pub use error::VerbsError;
 pub use fabric::VerbsFabric;
 pub use listener::{TrackListener, VerbsHandshake, VerbsIncoming};
+pub use survey::survey;
 pub use timer::{VerbsSleep, VerbsTimer};
 pub use track::{
-    ReliableTrack, VerbsCounters, VerbsReceiver, VerbsRecvBuf, VerbsSendBuf, VerbsSender, leaked_queue_pairs,
+    ReliableTrack, VerbsCounters, VerbsPath, VerbsReceiver, VerbsRecvBuf, VerbsSendBuf, VerbsSender, leaked_queue_pairs,
 };

@@ -16,6 +16,11 @@ use crate::error::VerbsError;
 /// How much to register at a time, where an arena is smaller.
 const CHUNK: usize = 4 << 20;
 
+/// How many arenas to register at a time, where `room` bytes may be.
+pub(crate) fn arenas_at_once(arena_size: usize, room: usize) -> usize {
+    (CHUNK / arena_size).max(1).min(room / arena_size)
+}
+
 /// Hands out arenas of one size.
 pub(crate) struct Pool {
     pd: Arc<ProtectionDomain>,
@@ -64,8 +69,7 @@ impl Pool {
     }
 
     fn grow(&self, state: &mut State) -> Result<(), VerbsError> {
-        let room = self.limit.saturating_sub(state.registered) / self.arena_size;
-        let arenas = (CHUNK / self.arena_size).max(1).min(room);
+        let arenas = arenas_at_once(self.arena_size, self.limit.saturating_sub(state.registered));
         if arenas == 0 {
             return Err(VerbsError::ResourceLimit {
                 action: "register memory for another track",

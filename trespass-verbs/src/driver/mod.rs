@@ -300,28 +300,40 @@ impl VerbsDriver {
     #[cold]
     fn read_async_events(&mut self) {
         while let Ok(Some(event)) = next_async_event(&self.control.device.context) {
+            let links = &self.control.device.links;
             match event {
-                AsyncEvent::QueuePairFatal(number) => self.end_tracks(|qp| qp == number, "its queue pair has failed"),
-                AsyncEvent::DeviceFatal => self.end_tracks(|_| true, "the device has failed"),
+                AsyncEvent::QueuePair(number, why) => self.end_tracks(|_, qp| qp == number, why),
+                AsyncEvent::CompletionQueue(queue) => {
+                    self.end_tracks(|token, _| token == queue >> 1, "its completion queue has failed");
+                }
+                AsyncEvent::DeviceFatal => self.end_tracks(|_, _| true, "the device has failed; see `dmesg`"),
                 // A link may come back before the retries are used up; if not, the sends fail and say so.
-                AsyncEvent::PortDown(_) | AsyncEvent::Other => {}
+                AsyncEvent::PortDown(port) => links.went_down(port),
+                AsyncEvent::PortUp(port) => links.came_up(port),
+                AsyncEvent::Other => {}
             }
         }
     }
 
-    /// Ends the tracks on the queue pairs that `which` picks. The cause that a completion gives is the better one, so
-    /// that is looked for by the sides themselves first: they are woken after the queue pair has failed.
-    fn end_tracks(&mut self, which: impl Fn(u32) -> bool, why: &str) {
-        let mut conns = Vec::new();
-        for entry in self.control.state().entries.iter_mut() {
-            if let Entry::Established(established) = entry {
-                if which(established.conn.qp.number()) {
+    /// Ends the tracks that `which` picks by token and number of the queue pair, those of handshakes included. The cause
+    /// that a completion gave is the better one, and stays where a side has seen it.
+    fn end_tracks(&mut self, which: impl Fn(u64, u32) -> bool, why: &str) {
+        let error = || VerbsError::Device { action: "go on with the track", why: why.to_owned() };
+        let (mut conns, mut handshakes) = (Vec::new(), Vec::new());
+        for (token, entry) in self.control.state().entries.iter_mut() {
+            match entry {
+                Entry::Established(established) if which(token, established.conn.qp.number()) => {
                     conns.push(Arc::clone(&established.conn));
                 }
+                Entry::Waiting(waiting) if which(token, waiting.queues.conn().qp.number()) => handshakes.push(token),
+                _ => {}
             }
         }
         for conn in conns {
-            conn.end(Some(VerbsError::Device { action: "go on with the track", why: why.to_owned() }));
+            conn.end(Some(error()));
+        }
+        for token in handshakes {
+            self.fail(token, |_| error());
         }
     }
 

@@ -23,18 +23,20 @@ pub(crate) struct Cq {
 }
 
 impl Cq {
-    /// A queue for `depth` completions. Events carry `token`, which is never taken for an address.
+    /// A queue for `depth` completions. Events come by completion vector `vector`, which the device has, and carry
+    /// `token`, which is never taken for an address.
     pub(crate) fn new(
         context: &Arc<DeviceContext>,
         channel: &Arc<CompletionChannel>,
         depth: u32,
+        vector: u32,
         token: u64,
     ) -> Result<Self, VerbsError> {
         let cq = context
             .create_cq_builder()
             .setup_cqe(depth)
             .setup_cq_context(token as usize as *mut c_void)
-            .setup_comp_channel(channel, 0)
+            .setup_comp_channel(channel, vector)
             .build()
             .map_err(|error| VerbsError::sideway("create a completion queue", error))?;
         Ok(Self { cq: ManuallyDrop::new(cq), leak: false })

@@ -6,4 +6,5 @@ pub(crate) mod cm;
 pub(crate) mod cq;
 pub(crate) mod events;
 pub(crate) mod fd;
+pub(crate) mod port;
 pub(crate) mod qp;

@@ -40,9 +40,11 @@ impl Conn {
         shared: Arc<Shared>,
     ) -> Result<Self, (CmId, VerbsError)> {
         let queues = || {
-            let send_cq = Cq::new(&device.context, &device.channel, cq_depth(device.depths.send as usize), token << 1)?;
-            let recv_cq =
-                Cq::new(&device.context, &device.channel, cq_depth(device.depths.recv as usize), (token << 1) | 1)?;
+            let cq = |depth: u32, token| {
+                Cq::new(&device.context, &device.channel, cq_depth(depth as usize), device.vector, token)
+            };
+            let send_cq = cq(device.depths.send, token << 1)?;
+            let recv_cq = cq(device.depths.recv, (token << 1) | 1)?;
             let (qp, _) = Qp::new(&device.pd, &send_cq, &recv_cq, device.depths)?;
             Ok((qp, send_cq, recv_cq))
         };

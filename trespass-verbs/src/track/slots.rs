@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use trespass_core::WakerSlot;
 
 use crate::error::VerbsError;
+use crate::link::Link;
 use crate::pool::Arena;
 
 /// Outlives the queue pair and the fabric for as long as a buffer is out.
@@ -28,13 +29,14 @@ pub(crate) struct Shared {
     ended: AtomicBool,
     /// Why, where it was a failure: the first cause.
     failure: OnceLock<VerbsError>,
+    link: Link,
 }
 
 /// `wake_after` while nobody sleeps.
 const AWAKE: u32 = 0;
 
 impl Shared {
-    pub(crate) fn new(arena: Arena, slot_size: usize, send_slots: usize, recv_slots: usize) -> Self {
+    pub(crate) fn new(arena: Arena, link: Link, slot_size: usize, send_slots: usize, recv_slots: usize) -> Self {
         Self {
             arena,
             slot_size,
@@ -48,6 +50,7 @@ impl Shared {
             wake_after: AtomicU32::new(AWAKE),
             ended: AtomicBool::new(false),
             failure: OnceLock::new(),
+            link,
         }
     }
 
@@ -76,7 +79,7 @@ impl Shared {
     /// Ends the track, with a cause where it is a failure; the first one stays. Wakes both sides.
     pub(crate) fn end(&self, failure: Option<VerbsError>) {
         if let (Some(failure), false) = (failure, self.has_ended()) {
-            let _ = self.failure.set(failure);
+            let _ = self.failure.set(self.link.explain(failure));
         }
         self.ended.store(true, Ordering::SeqCst);
         self.send_waker.wake();
