@@ -49,8 +49,13 @@ pub struct VerbsConfig {
     pub close_timeout: Duration,
     /// Connection requests that may wait per listener; the next is refused with kind `Busy`.
     pub backlog: usize,
-    /// Registered memory at most, in bytes.
+    /// Registered memory for tracks at most, in bytes.
     pub pool_limit: usize,
+    /// Of the memory that was allocated for regions and given back, so many bytes at most stay registered, to be used again.
+    pub region_cache: usize,
+    /// Whether peers may reach memory at all. What they may reach is what windows lend: where there is no window, nothing.
+    /// `false` makes the device refuse even that.
+    pub remote_access: bool,
     /// How long to wait for an acknowledgement before sending again: 4.096 µs × 2^this, from 1 to 31 (InfiniBand
     /// specification vol. 1, 9.7.6.1.3). A dead link is noticed after about this times `retries` + 1: 1.9 s by default.
     /// Soft-RoCE counts the wait for a receiver that is not ready as well, where it is one message that waits: there a
@@ -80,6 +85,8 @@ impl Default for VerbsConfig {
             close_timeout: Duration::from_secs(5),
             backlog: 128,
             pool_limit: 1 << 30,
+            region_cache: 64 << 20,
+            remote_access: true,
             ack_timeout: 16,
             retries: 6,
             min_rnr_timer: 12,

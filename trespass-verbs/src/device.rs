@@ -14,7 +14,7 @@ use crate::raw::cm::CmChannel;
 use crate::raw::cq::Cq;
 use crate::raw::events::async_fd;
 use crate::raw::fd::set_nonblocking;
-use crate::raw::port::completion_vectors;
+use crate::raw::port::{completion_vectors, has_atomics};
 use crate::raw::qp::{Depths, Qp};
 
 /// An open device with its protection domain: one trust domain.
@@ -29,6 +29,8 @@ pub(crate) struct Device {
     pub(crate) depths: Depths,
     /// How many reads and atomics of a peer may be in flight at once, either way.
     pub(crate) read_atomic: u8,
+    /// Whether it has atomic operations.
+    pub(crate) atomics: bool,
     pub(crate) channel: Arc<CompletionChannel>,
     pub(crate) pd: Arc<ProtectionDomain>,
     pub(crate) context: Arc<DeviceContext>,
@@ -58,8 +60,9 @@ impl Device {
             .map_err(|error| VerbsError::os("make the event channels non-blocking", &error))?;
         let depths = probe(config, &context, &channel, &pd)?;
         let read_atomic = attr.max_qp_rd_atom().min(attr.max_qp_init_rd_atom()).clamp(1, 16) as u8;
+        let atomics = has_atomics(&context);
         let links = Links::new(&name, &context, ports.len() as u8, config.retry_time());
-        Ok(Self { name, sources, links, vector, depths, read_atomic, channel, pd, context })
+        Ok(Self { name, sources, links, vector, depths, read_atomic, atomics, channel, pd, context })
     }
 }
 

@@ -110,6 +110,31 @@ pub enum VerbsError {
         /// What usually causes it.
         hint: &'static str,
     },
+    /// The peer's device refused an access to its memory.
+    #[error("the peer refused access to its memory: {status} (status {code}, vendor error {vendor:#x}): {hint}")]
+    RemoteAccess {
+        /// The status of the first completion that failed.
+        status: &'static str,
+        /// The same as a number (`enum ibv_wc_status`).
+        code: u32,
+        /// The vendor's own code for it.
+        vendor: u32,
+        /// What usually causes it.
+        hint: &'static str,
+    },
+    /// A write, or an atomic operation, in a window that allows none.
+    #[error("the peer's window is read-only; ask it for one that can be written (`Access::ReadWrite`)")]
+    ReadOnly,
+    /// A part of registered memory that does not lie inside it.
+    #[error("{len} bytes from {offset} do not fit into {size}")]
+    OutOfRange {
+        /// Where it would begin.
+        offset: usize,
+        /// How long it would be.
+        len: usize,
+        /// How much there is, or what an operation can move at most.
+        size: usize,
+    },
     /// A message longer than the track takes.
     #[error("a message of {len} bytes, and the track takes {max} (raise max_message)")]
     Oversize {
@@ -154,7 +179,8 @@ impl TransportError for VerbsError {
             Self::Disconnected { .. } => ErrorKind::Disconnected,
             Self::LinkDown { cause, .. } => cause.kind(),
             Self::PeerFailed { .. } | Self::WorkRequest { .. } | Self::Device { .. } => ErrorKind::Device,
-            Self::Oversize { .. } => ErrorKind::Oversize,
+            Self::RemoteAccess { .. } | Self::ReadOnly => ErrorKind::RemoteAccess,
+            Self::Oversize { .. } | Self::OutOfRange { .. } => ErrorKind::Oversize,
             Self::ForeignBuffer => ErrorKind::ForeignBuffer,
             Self::ResourceLimit { .. } => ErrorKind::ResourceLimit,
             Self::Closed => ErrorKind::Closed,

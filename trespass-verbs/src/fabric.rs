@@ -1,6 +1,7 @@
 //! `VerbsFabric`: one device.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use trespass_core::Fabric;
 
@@ -8,6 +9,7 @@ use crate::config::VerbsConfig;
 use crate::driver::{Control, Handle, VerbsDriver};
 use crate::error::VerbsError;
 use crate::listener::{TrackListener, VerbsHandshake};
+use crate::memory::Registrar;
 use crate::timer::VerbsTimer;
 use crate::track::ReliableTrack;
 
@@ -62,6 +64,10 @@ impl VerbsFabric {
         let control = Control::new(config)?;
         let (driver, handle) = VerbsDriver::new(&control);
         Ok((Self { handle }, driver))
+    }
+
+    pub(crate) fn registrar(&self) -> &Arc<Registrar> {
+        &self.handle.control().registrar
     }
 
     /// The name of the device.

@@ -15,6 +15,7 @@ mod error;
 mod fabric;
 mod link;
 mod listener;
+mod memory;
 mod pool;
 mod port;
 mod promise;
@@ -30,8 +31,10 @@ pub use driver::VerbsDriver;
 pub use error::VerbsError;
 pub use fabric::VerbsFabric;
 pub use listener::{TrackListener, VerbsHandshake, VerbsIncoming};
+pub use memory::{Mapping, VerbsRegion, VerbsSharedRegion, VerbsWindow, leaked_registrations};
 pub use survey::survey;
 pub use timer::{VerbsSleep, VerbsTimer};
 pub use track::{
-    ReliableTrack, VerbsCounters, VerbsPath, VerbsReceiver, VerbsRecvBuf, VerbsSendBuf, VerbsSender, leaked_queue_pairs,
+    ReliableTrack, VerbsCounters, VerbsFetchPermit, VerbsPath, VerbsReceiver, VerbsRecvBuf, VerbsSendBuf, VerbsSender,
+    VerbsWritePermit, leaked_queue_pairs,
 };

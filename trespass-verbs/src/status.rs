@@ -14,10 +14,10 @@ pub(crate) fn failure(completion: &ibv_wc) -> Option<VerbsError> {
         wc::IBV_WC_RETRY_EXC_ERR | wc::IBV_WC_RESP_TIMEOUT_ERR | wc::IBV_WC_REM_ABORT_ERR => {
             VerbsError::Disconnected { status, code, vendor, hint }
         }
+        wc::IBV_WC_REM_ACCESS_ERR => VerbsError::RemoteAccess { status, code, vendor, hint },
         wc::IBV_WC_REM_INV_REQ_ERR
         | wc::IBV_WC_REM_INV_RD_REQ_ERR
         | wc::IBV_WC_REM_OP_ERR
-        | wc::IBV_WC_REM_ACCESS_ERR
         | wc::IBV_WC_BAD_RESP_ERR => VerbsError::PeerFailed { status, code, vendor, hint },
         _ => VerbsError::WorkRequest { status, code, vendor, hint },
     })

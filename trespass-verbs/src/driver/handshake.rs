@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdma_mummy_sys::{ibv_qp_attr_mask as mask, ibv_qp_state, rdma_conn_param};
+use rdma_mummy_sys::{ibv_access_flags as access, ibv_qp_attr_mask as mask, ibv_qp_state, rdma_conn_param};
 use trespass_core::Limits;
 
 use super::entry::{Entry, Established, Listening, Queues, Request, Requested, Resolving, Waiting};
@@ -29,6 +29,10 @@ const EXPIRED: u8 = 2;
 
 /// Retries of a receiver that is not ready: 7 is for ever (InfiniBand specification vol. 1, 9.7.5.2.8).
 const RNR_RETRIES: u8 = 7;
+
+/// What queue pairs let peers do, where windows do.
+const REMOTE_ACCESS: u32 =
+    access::IBV_ACCESS_REMOTE_READ.0 | access::IBV_ACCESS_REMOTE_WRITE.0 | access::IBV_ACCESS_REMOTE_ATOMIC.0;
 
 /// How long one try to resolve an address takes at most; there are more until the handshake's deadline. The kernel misses
 /// a neighbour that answers while it is being asked (as over a veth pair), and looks again only when the try is over.
@@ -165,8 +169,8 @@ fn bring_to(conn: &Conn, control: &Control, state: u32) -> Result<(), VerbsError
     let (mut attr, present) = conn.id.qp_attr(state).map_err(failed)?;
     let has = |bit: mask| present & bit.0 as i32 != 0;
     if has(mask::IBV_QP_ACCESS_FLAGS) {
-        // The connection manager's default grants READ, WRITE and ATOMIC to the peer.
-        attr.qp_access_flags = 0;
+        // What may be reached is decided by the keys of windows; without this, not even they open anything.
+        attr.qp_access_flags = if control.config.remote_access { REMOTE_ACCESS } else { 0 };
     }
     if has(mask::IBV_QP_MIN_RNR_TIMER) {
         // Its default is 0, which means 655 ms.
@@ -196,7 +200,11 @@ fn bring_to(conn: &Conn, control: &Control, state: u32) -> Result<(), VerbsError
         // The connection manager has that of the connecting end, on both.
         route.traffic_class = control.config.traffic_class.unwrap_or(route.traffic_class);
     }
-    conn.qp.modify(&mut attr, present).map_err(failed)
+    conn.qp.modify(&mut attr, present).map_err(failed)?;
+    if has(mask::IBV_QP_MAX_QP_RD_ATOMIC) {
+        conn.shared.allow_fetches(attr.max_rd_atomic.into());
+    }
+    Ok(())
 }
 
 fn bring_up(conn: &Conn, control: &Control) -> Result<(), VerbsError> {

@@ -15,6 +15,7 @@ use trespass_core::Drive;
 use crate::config::VerbsConfig;
 use crate::device::Device;
 use crate::error::VerbsError;
+use crate::memory::Registrar;
 use crate::pool::Pool;
 use crate::promise::Promise;
 use crate::raw::cm::CmChannel;
@@ -48,6 +49,7 @@ pub(crate) struct Control {
     pub(crate) config: VerbsConfig,
     pub(crate) channel: Arc<CmChannel>,
     pub(crate) pool: Arc<Pool>,
+    pub(crate) registrar: Arc<Registrar>,
     pub(crate) device: Arc<Device>,
     clock: Clock,
     nudge: EventFd,
@@ -90,12 +92,14 @@ impl Control {
         let device = Arc::new(Device::open(&config, &channel)?);
         let pool = Pool::new(&device.pd, config.arena_size(), config.pool_limit)?;
         let nudge = EventFd::new().map_err(|error| VerbsError::os("make an event descriptor", &error))?;
+        let registrar = Registrar::new(&device.pd, config.region_cache);
         // In the order of the bits below.
         let fds = [nudge.as_raw_fd(), device.channel.as_raw_fd(), channel.fd(), async_fd(&device.context)];
         let readable = Readable::new(&fds).map_err(|error| VerbsError::os("wait for several descriptors", &error))?;
         Ok(Arc::new(Self {
             config,
             channel,
+            registrar,
             pool,
             device,
             clock: Clock::new(),
@@ -290,6 +294,7 @@ impl VerbsDriver {
             } else {
                 shared.send_armed.store(false, Ordering::Release);
                 shared.send_waker.wake();
+                shared.done_waker.wake();
             }
             if few {
                 return;

@@ -4,7 +4,10 @@ use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
 
-use rdma_mummy_sys::{ibv_gid_entry, ibv_port_attr, ibv_query_gid_table, ibv_query_port};
+use rdma_mummy_sys::{
+    ibv_atomic_cap, ibv_device_attr, ibv_gid_entry, ibv_port_attr, ibv_query_device, ibv_query_gid_table,
+    ibv_query_port,
+};
 use sideway::ibverbs::device_context::DeviceContext;
 
 /// What a device says of one of its ports.
@@ -54,6 +57,17 @@ pub(crate) fn query_gids(context: &DeviceContext, most: usize) -> io::Result<Vec
         }
     });
     Ok(gids.collect())
+}
+
+/// Whether the device has atomic operations.
+pub(crate) fn has_atomics(context: &DeviceContext) -> bool {
+    let mut attr = MaybeUninit::<ibv_device_attr>::zeroed();
+    // SAFETY: the context is alive, and `attr` has room for one set of attributes (ibv_query_device(3)).
+    if unsafe { ibv_query_device(context.context().as_ptr(), attr.as_mut_ptr()) } != 0 {
+        return false;
+    }
+    // SAFETY: plain integers, all zero before the call: initialised whatever the call wrote.
+    unsafe { attr.assume_init() }.atomic_cap != ibv_atomic_cap::IBV_ATOMIC_NONE
 }
 
 /// How many completion vectors the device has: interrupts that its completion queues can be spread over.

@@ -55,7 +55,8 @@ impl Qp {
             cap: ibv_qp_cap {
                 max_send_wr: depths.send,
                 max_recv_wr: depths.recv,
-                max_send_sge: 1,
+                // A gathered send has two.
+                max_send_sge: 2,
                 max_recv_sge: 1,
                 max_inline_data: depths.inline,
             },

@@ -1,10 +1,11 @@
 //! A queue pair with all that it needs, in the order in which it has to go.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::device::{Device, cq_depth};
 use crate::error::VerbsError;
+use crate::memory::VerbsRegion;
 use crate::raw::cm::CmId;
 use crate::raw::cq::Cq;
 use crate::raw::qp::Qp;
@@ -27,6 +28,8 @@ pub(crate) struct Conn {
     pub(crate) recv_cq: Cq,
     pub(crate) id: CmId,
     pub(crate) shared: Arc<Shared>,
+    /// Memory of operations that nobody waits for any more, and that the device may still have.
+    orphans: Mutex<Vec<VerbsRegion>>,
     /// Keeps the device open; last.
     pub(crate) device: Arc<Device>,
 }
@@ -49,9 +52,16 @@ impl Conn {
             Ok((qp, send_cq, recv_cq))
         };
         match queues() {
-            Ok((qp, send_cq, recv_cq)) => Ok(Self { qp, send_cq, recv_cq, id, shared, device: Arc::clone(device) }),
+            Ok((qp, send_cq, recv_cq)) => {
+                Ok(Self { qp, send_cq, recv_cq, id, shared, orphans: Mutex::default(), device: Arc::clone(device) })
+            }
             Err(error) => Err((id, error)),
         }
+    }
+
+    /// Keeps memory until the queue pair is gone.
+    pub(crate) fn keep_until_destroyed(&self, memory: impl Iterator<Item = VerbsRegion>) {
+        self.orphans.lock().unwrap_or_else(PoisonError::into_inner).extend(memory);
     }
 
     /// Ends the connection: nothing goes out any more, what is in flight is flushed, the peer is told, both sides wake.
@@ -70,6 +80,7 @@ impl Drop for Conn {
             self.send_cq.leak();
             self.recv_cq.leak();
             std::mem::forget(Arc::clone(&self.shared));
+            std::mem::forget(std::mem::take(self.orphans.get_mut().unwrap_or_else(PoisonError::into_inner)));
             std::mem::forget(Arc::clone(&self.device));
         }
     }

@@ -14,11 +14,15 @@ use crate::port::mtu_bytes;
 use crate::timer::{VerbsSleep, VerbsTimer};
 
 pub(crate) mod conn;
+mod operations;
+mod permit;
 mod recv;
+mod remote;
 mod send;
 pub(crate) mod slots;
 
 pub use conn::leaked_queue_pairs;
+pub use permit::{VerbsFetchPermit, VerbsWritePermit};
 pub(crate) use recv::RecvQueue;
 pub use recv::VerbsRecvBuf;
 pub(crate) use send::SendQueue;
@@ -81,6 +85,8 @@ pub struct ReliableTrack {
 pub struct VerbsSender {
     queue: SendQueue,
     closing: Closing,
+    /// How long operations that are in flight after the end are waited for.
+    lingering: Option<VerbsSleep>,
     about: About,
     /// Whether dropping this half cuts the track off: not while it is part of a whole one.
     alone: bool,
@@ -117,7 +123,13 @@ impl ReliableTrack {
             ticket: Arc::new(ticket),
         };
         Self {
-            sender: VerbsSender { queue: sender, closing: Closing::No, about: about.clone(), alone: false },
+            sender: VerbsSender {
+                queue: sender,
+                closing: Closing::No,
+                lingering: None,
+                about: about.clone(),
+                alone: false,
+            },
             receiver: VerbsReceiver { queue: receiver, about },
         }
     }

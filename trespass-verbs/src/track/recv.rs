@@ -214,8 +214,7 @@ impl RecvQueue {
 
     #[cold]
     fn fail(&self, failure: VerbsError) {
-        self.conn.qp.fail();
-        self.shared.end((failure != VerbsError::Closed).then_some(failure));
+        self.conn.end((failure != VerbsError::Closed).then_some(failure));
     }
 
     /// Posts what came back, once it is worth a doorbell or the device has fewer than `plenty`.

@@ -15,6 +15,7 @@ use crate::error::VerbsError;
 use crate::raw::cq::CompletionBatch;
 use crate::status;
 use crate::track::conn::Conn;
+use crate::track::operations::Operations;
 use crate::track::slots::Shared;
 
 /// Owned registered memory with its slot in the send queue.
@@ -57,6 +58,12 @@ impl SendBuf for VerbsSendBuf {
     }
 }
 
+impl VerbsSendBuf {
+    pub(super) fn is_of(&self, shared: &Arc<Shared>) -> bool {
+        Arc::ptr_eq(&self.shared, shared)
+    }
+}
+
 impl Drop for VerbsSendBuf {
     fn drop(&mut self) {
         self.shared.unsent.push(self.slot);
@@ -73,24 +80,32 @@ impl std::fmt::Debug for VerbsSendBuf {
 /// The send queue of one queue pair. Work requests are made once, one for each slot; a send fills in length, flags and
 /// link.
 pub(crate) struct SendQueue {
-    conn: Arc<Conn>,
+    pub(super) conn: Arc<Conn>,
     /// As `conn` has it, one step nearer.
-    shared: Arc<Shared>,
-    max_message: usize,
-    inline: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) max_message: usize,
+    pub(super) inline: usize,
     /// Slots that nobody has.
-    free: Vec<u32>,
-    requests: Box<[ibv_send_wr]>,
-    elements: Box<[ibv_sge]>,
+    pub(super) free: Vec<u32>,
+    pub(super) requests: Box<[ibv_send_wr]>,
+    /// Two for each slot; a send needs the first alone.
+    pub(super) elements: Box<[[ibv_sge; 2]]>,
     /// Queued and not flushed: the first and last slot of the linked list.
     queued: Option<(u32, u32)>,
     /// Slots in the order in which they were queued, a ring: a completion frees all up to its own.
-    order: Box<[u32]>,
-    /// How many were queued since the start, and where in the ring the next one goes; the same for those completed.
-    next_seq: u64,
+    pub(super) order: Box<[u32]>,
+    /// How many were queued since the start, and where in the ring the next one goes; the same for those completed. A
+    /// request's number is how many were queued with it.
+    pub(super) next_seq: u64,
     next_at: u32,
     done_seq: u64,
     done_at: u32,
+    /// How many of them the device was given.
+    pub(super) flushed_seq: u64,
+    /// A completion has failed: those that follow stand for themselves alone.
+    failed: bool,
+    /// What among them holds more than its slot.
+    pub(super) operations: Operations,
     batch: CompletionBatch,
     doorbells: u64,
     arms: u64,
@@ -105,8 +120,8 @@ impl SendQueue {
         let slots = conn.device.depths.send;
         let lkey = conn.shared.lkey();
         let memory = |slot| conn.shared.send_memory(slot).as_ptr() as u64;
-        let mut elements: Box<[ibv_sge]> =
-            (0..slots).map(|slot| ibv_sge { addr: memory(slot), length: 0, lkey }).collect();
+        let element = |slot| ibv_sge { addr: memory(slot), length: 0, lkey };
+        let mut elements: Box<[[ibv_sge; 2]]> = (0..slots).map(|slot| [element(slot); 2]).collect();
         let requests = elements.iter_mut().map(blank_request).collect();
         Self {
             max_message,
@@ -122,6 +137,9 @@ impl SendQueue {
             next_at: 0,
             done_seq: 0,
             done_at: 0,
+            flushed_seq: 0,
+            failed: false,
+            operations: Operations::new(slots as usize),
             batch: CompletionBatch::new(),
             doorbells: 0,
             arms: 0,
@@ -164,7 +182,7 @@ impl SendQueue {
 
     #[inline]
     pub(crate) fn send(&mut self, buf: VerbsSendBuf) -> Result<(), Unsent<VerbsSendBuf, VerbsError>> {
-        if !Arc::ptr_eq(&buf.shared, &self.shared) {
+        if !buf.is_of(&self.shared) {
             return Err(Unsent { buf, error: VerbsError::ForeignBuffer });
         }
         if self.shared.has_ended() {
@@ -172,10 +190,19 @@ impl SendQueue {
             return Err(Unsent { buf, error });
         }
         let (slot, len) = into_parts(buf);
-        self.elements[slot as usize].length = len as u32;
+        self.elements[slot as usize][0].length = len as u32;
+        self.link(slot, if len <= self.inline { ibv_send_flags::IBV_SEND_INLINE.0 } else { 0 });
+        Ok(())
+    }
+
+    /// Queues the request of `slot`, which is filled in.
+    #[inline]
+    pub(super) fn link(&mut self, slot: u32, flags: u32) {
+        self.next_seq += 1;
         let request = &mut self.requests[slot as usize];
+        request.wr_id = self.next_seq;
         request.next = null_mut();
-        request.send_flags = if len <= self.inline { ibv_send_flags::IBV_SEND_INLINE.0 } else { 0 };
+        request.send_flags = flags;
         let link: *mut ibv_send_wr = request;
         self.queued = Some(match self.queued {
             None => (slot, slot),
@@ -186,8 +213,6 @@ impl SendQueue {
         });
         self.order[self.next_at as usize] = slot;
         self.next_at = after(self.next_at, &self.order);
-        self.next_seq += 1;
-        Ok(())
     }
 
     /// Posts what is queued; the last of it asks for a completion, which stands for all before it. So whatever was
@@ -197,9 +222,12 @@ impl SendQueue {
         let Some((first, last)) = self.queued.take() else {
             return if self.shared.has_failed() { Err(self.shared.cause()) } else { Ok(()) };
         };
-        let signalled = &mut self.requests[last as usize];
-        signalled.wr_id = self.next_seq;
-        signalled.send_flags |= ibv_send_flags::IBV_SEND_SIGNALED.0;
+        if self.shared.has_ended() {
+            // What was not posted by now never is: what it holds may have been given back.
+            return Err(self.shared.cause());
+        }
+        self.requests[last as usize].send_flags |= ibv_send_flags::IBV_SEND_SIGNALED.0;
+        self.flushed_seq = self.next_seq;
         self.doorbells += 1;
         // SAFETY: `first` heads a list of requests in `self.requests`, each pointing to its element in `self.elements`,
         // both boxed and alive. Their slots left the hands of the user in `send` and come back to `free` only by
@@ -212,14 +240,14 @@ impl SendQueue {
 
     /// Takes back what was dropped unsent and what has completed.
     #[inline]
-    fn refill(&mut self) {
+    pub(super) fn refill(&mut self) {
         self.free.extend(self.shared.unsent.take());
         self.reap();
     }
 
     /// Takes the completions that are there.
     #[inline]
-    fn reap(&mut self) {
+    pub(super) fn reap(&mut self) {
         loop {
             match self.conn.send_cq.poll(&mut self.batch) {
                 Ok(0) => return,
@@ -234,34 +262,68 @@ impl SendQueue {
             while let Some(completion) = self.batch.next() {
                 match completion.status {
                     ibv_wc_status::IBV_WC_SUCCESS => upto = completion.wr_id,
-                    // Nothing comes back from here: what did not complete stays with the queue pair until that is gone.
-                    _ => failed = failed.or(Some(status::failure(completion).unwrap_or(VerbsError::Closed))),
+                    _ => {
+                        failed = Some((completion.wr_id, status::failure(completion)));
+                        break;
+                    }
                 }
             }
             self.complete(upto);
-            if let Some(failure) = failed {
-                self.fail(failure);
+            if let Some((number, failure)) = failed {
+                self.completed_badly(number, failure.unwrap_or(VerbsError::Closed));
             }
+        }
+    }
+
+    /// Request `number` has failed; those before it had not, unless another failed before. Its slot does not come back: the
+    /// track is over. So is the look at the completions: what else they say is noise, but for operations.
+    #[cold]
+    fn completed_badly(&mut self, number: u64, failure: VerbsError) {
+        if !std::mem::replace(&mut self.failed, true) {
+            self.complete(number.saturating_sub(1));
+        }
+        let cause = self.fail(failure);
+        self.fail_operations(number.min(self.flushed_seq), &cause);
+        while let Some(completion) = self.batch.next() {
+            let number = completion.wr_id.min(self.flushed_seq);
+            self.fail_operations(number, &cause);
         }
     }
 
     /// All that was queued before `upto` has arrived.
     #[inline]
     fn complete(&mut self, upto: u64) {
-        // A completion of ours names a sequence number that is in flight; what names another frees nothing.
-        let upto = upto.min(self.next_seq);
+        // A completion of ours names a number that is in flight; what names another frees nothing.
+        let upto = upto.min(self.flushed_seq);
         while self.done_seq < upto {
-            self.free.push(self.order[self.done_at as usize]);
+            let slot = self.order[self.done_at as usize];
             self.done_at = after(self.done_at, &self.order);
             self.done_seq += 1;
+            match self.done_seq == self.operations.next {
+                false => self.free.push(slot),
+                true => self.finish(slot, Ok(())),
+            }
         }
+    }
+
+    /// The slot of request `number`, which is in flight.
+    pub(super) fn slot_of(&self, number: u64) -> u32 {
+        let slots = self.order.len() as u64;
+        self.order[((u64::from(self.done_at) + number - self.done_seq - 1) % slots) as usize]
+    }
+
+    /// Makes the request of `slot` one for a send again.
+    pub(super) fn reset(&mut self, slot: u32) {
+        let (addr, lkey) = (self.shared.send_memory(slot).as_ptr() as u64, self.shared.lkey());
+        let elements = &mut self.elements[slot as usize];
+        elements[0] = ibv_sge { addr, length: 0, lkey };
+        self.requests[slot as usize] = blank_request(elements);
     }
 
     /// Ends the track, and returns the first cause.
     #[cold]
-    fn fail(&self, failure: VerbsError) -> VerbsError {
-        self.conn.qp.fail();
-        self.shared.end((failure != VerbsError::Closed).then_some(failure));
+    pub(super) fn fail(&self, failure: VerbsError) -> VerbsError {
+        self.conn.end((failure != VerbsError::Closed).then_some(failure));
         self.shared.cause()
     }
 
@@ -284,11 +346,11 @@ impl SendQueue {
     }
 
     #[inline]
-    fn can_go_on(&self) -> bool {
+    pub(super) fn can_go_on(&self) -> bool {
         !self.free.is_empty() || self.shared.has_ended()
     }
 
-    fn arm(&mut self) -> io::Result<()> {
+    pub(super) fn arm(&mut self) -> io::Result<()> {
         if self.shared.send_armed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
@@ -315,6 +377,16 @@ impl SendQueue {
     }
 }
 
+impl Drop for SendQueue {
+    fn drop(&mut self) {
+        let operations = std::mem::take(&mut self.operations);
+        if !operations.is_idle() {
+            // The device may still have it.
+            self.conn.keep_until_destroyed(operations.into_memory());
+        }
+    }
+}
+
 /// The place after `at` in a ring.
 #[inline]
 fn after<T>(at: u32, ring: &[T]) -> u32 {
@@ -323,18 +395,18 @@ fn after<T>(at: u32, ring: &[T]) -> u32 {
 
 /// The slot and length of a buffer, without giving the slot back.
 #[inline]
-fn into_parts(buf: VerbsSendBuf) -> (u32, usize) {
+pub(super) fn into_parts(buf: VerbsSendBuf) -> (u32, usize) {
     let buf = std::mem::ManuallyDrop::new(buf);
     // SAFETY: `buf` is not dropped and not used again, so this reference count is given back once, here.
     drop(unsafe { std::ptr::read(&buf.shared) });
     (buf.slot, buf.len)
 }
 
-fn blank_request(element: &mut ibv_sge) -> ibv_send_wr {
+fn blank_request(elements: &mut [ibv_sge; 2]) -> ibv_send_wr {
     let request = MaybeUninit::<ibv_send_wr>::zeroed();
     // SAFETY: plain integers, unions of them, and pointers that may be null: all zero is a valid value.
     let mut request = unsafe { request.assume_init() };
-    request.sg_list = element;
+    request.sg_list = elements.as_mut_ptr();
     request.num_sge = 1;
     request.opcode = ibv_wr_opcode::IBV_WR_SEND;
     request
