@@ -452,9 +452,13 @@ pub fn a_read_beside_writes_brings_bytes_that_were_written<H: MemoryHarness>(h: 
     std::thread::scope(|scope| {
         let (shared, stopped) = (lent.shared.clone(), stop.watch());
         scope.spawn(move || {
-            while !stopped() {
+            // Once at least, however late this thread begins.
+            loop {
                 for byte in [0x11, 0x22] {
                     shared.write_at(0, &[byte; 2048]).expect("it lies inside");
+                }
+                if stopped() {
+                    break;
                 }
             }
         });
