@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use trespass_conformance::{Deadlines, Fabrics, Harness};
+use trespass_conformance::{Deadlines, Fabrics, Harness, MemoryHarness};
 use trespass_verbs::{ReliableTrack, VerbsConfig, VerbsFabric};
 
 #[path = "support/rdma.rs"]
@@ -62,4 +62,7 @@ impl Harness for VerbsHarness {
     }
 }
 
+impl MemoryHarness for VerbsHarness {}
+
 trespass_conformance::conformance_tests!(VerbsHarness);
+trespass_conformance::memory_conformance_tests!(VerbsHarness);

@@ -16,7 +16,6 @@ use crate::memory::shared::VerbsSharedRegion;
 /// Registered memory, owned: see [`Region`]. Reading and writing it costs what plain memory costs.
 pub struct VerbsRegion {
     start: NonNull<u8>,
-    len: usize,
     /// Nobody else has it.
     block: Arc<Block>,
 }
@@ -28,13 +27,13 @@ unsafe impl Sync for VerbsRegion {}
 
 impl VerbsRegion {
     fn new(block: Block) -> Self {
-        Self { start: block.start(), len: block.len(), block: Arc::new(block) }
+        Self { start: block.start(), block: Arc::new(block) }
     }
 
     /// Owned again, unless somebody else has it.
     pub(super) fn reclaim(mut block: Arc<Block>) -> Result<Self, Arc<Block>> {
         match Arc::get_mut(&mut block) {
-            Some(_) => Ok(Self { start: block.start(), len: block.len(), block }),
+            Some(_) => Ok(Self { start: block.start(), block }),
             None => Err(block),
         }
     }
@@ -72,7 +71,7 @@ impl Deref for VerbsRegion {
         // SAFETY: `len` bytes from `start` are mapped and were initialised (pages are zero, a box or mapping is the user's).
         // This value alone has the block: no window of it is left (`reclaim`), and the device has it only while it is in the
         // table of operations, out of everybody's hands.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.block.len()) }
     }
 }
 
@@ -80,7 +79,7 @@ impl DerefMut for VerbsRegion {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above, and `self` is borrowed exclusively.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.block.len()) }
     }
 }
 

@@ -222,9 +222,9 @@ impl SendSide for VerbsSender {
             Closing::Done(outcome) => return Poll::Ready(outcome.clone()),
             Closing::No => Ok(()),
             Closing::Draining(deadline) => match self.queue.poll_drained(cx) {
-                Poll::Ready(true) if self.queue.conn().shared.has_failed() => Err(self.queue.conn().shared.cause()),
+                Poll::Ready(true) if self.queue.conn().shared.has_failed() => Err(self.queue.cause()),
                 Poll::Ready(true) => Ok(()),
-                Poll::Ready(false) => Err(self.queue.conn().shared.cause()),
+                Poll::Ready(false) => Err(self.queue.cause()),
                 Poll::Pending => {
                     ready!(std::pin::Pin::new(deadline).poll(cx));
                     Err(VerbsError::TimedOut { what: "closing the track", limit: timeout })

@@ -239,12 +239,7 @@ impl SendQueue {
         range: Range<usize>,
         tag: u64,
     ) -> Result<(), Unsent<(VerbsSendBuf, VerbsRegion), VerbsError>> {
-        let len = range.end.saturating_sub(range.start);
-        let total = head.len().saturating_add(len);
-        let checked = self.check_buf(&head).and_then(|()| match total > self.max_message {
-            true => Err(VerbsError::Oversize { len: total, max: self.max_message }),
-            false => self.part(&body, range.start, len),
-        });
+        let checked = self.check_buf(&head).and_then(|()| self.body(head.len(), &body, &range));
         let element = match checked {
             Ok(element) => element,
             Err(error) => return Err(Unsent { buf: (head, body), error }),
@@ -269,7 +264,7 @@ impl SendQueue {
             return Ok(done);
         }
         match self.shared.has_ended() && self.operations.is_idle() {
-            true => Err(TryError::Failed(self.shared.cause())),
+            true => Err(TryError::Failed(self.cause())),
             false => Err(TryError::WouldBlock),
         }
     }
@@ -334,7 +329,7 @@ impl SendQueue {
 
     fn try_slot(&mut self) -> Result<u32, TryError<VerbsError>> {
         if self.shared.has_ended() {
-            return Err(TryError::Failed(self.shared.cause()));
+            return Err(TryError::Failed(self.cause()));
         }
         if self.free.is_empty() {
             self.refill();
@@ -342,18 +337,18 @@ impl SendQueue {
         self.free.pop().ok_or(TryError::WouldBlock)
     }
 
-    fn check_permit(&self, permit: &Permit) -> Result<(), VerbsError> {
+    fn check_permit(&mut self, permit: &Permit) -> Result<(), VerbsError> {
         self.check_owner(permit.is_of(&self.shared))
     }
 
-    fn check_buf(&self, buf: &VerbsSendBuf) -> Result<(), VerbsError> {
+    fn check_buf(&mut self, buf: &VerbsSendBuf) -> Result<(), VerbsError> {
         self.check_owner(buf.is_of(&self.shared))
     }
 
-    fn check_owner(&self, own: bool) -> Result<(), VerbsError> {
+    fn check_owner(&mut self, own: bool) -> Result<(), VerbsError> {
         match own {
             false => Err(VerbsError::ForeignBuffer),
-            true if self.shared.has_ended() => Err(self.shared.cause()),
+            true if self.shared.has_ended() => Err(self.cause()),
             true => Ok(()),
         }
     }
@@ -369,6 +364,17 @@ impl SendQueue {
         }
         let addr = region.start().as_ptr().addr() as u64 + at as u64;
         Ok(ibv_sge { addr, length: len as u32, lkey: region.lkey() })
+    }
+
+    /// The part of a region that is sent behind a head of so many bytes.
+    fn body(&self, head: usize, body: &VerbsRegion, range: &Range<usize>) -> Result<ibv_sge, VerbsError> {
+        let Some(len) = range.end.checked_sub(range.start) else {
+            return Err(VerbsError::OutOfRange { offset: range.start, len: 0, size: range.end });
+        };
+        match head.saturating_add(len) {
+            total if total > self.max_message => Err(VerbsError::Oversize { len: total, max: self.max_message }),
+            _ => self.part(body, range.start, len),
+        }
     }
 
     /// The first `len` bytes of a slot, for the device.

@@ -152,7 +152,7 @@ impl RecvQueue {
             // Looked at before the poll: what arrived before the end is there by then.
             let ended = self.shared.has_ended();
             match self.conn.recv_cq.poll(&mut self.batch) {
-                Ok(0) if ended => return Err(TryError::Failed(self.shared.cause())),
+                Ok(0) if ended => return Err(TryError::Failed(self.cause())),
                 Ok(0) => {
                     self.looked = true;
                     return Err(TryError::WouldBlock);
@@ -192,24 +192,34 @@ impl RecvQueue {
     /// A flush says that the queue pair has failed, not why: the cause is with the sends, or is known already.
     #[cold]
     fn failed(&mut self, cause: Option<VerbsError>) {
-        if self.shared.has_ended() {
-            return;
+        if !self.shared.has_ended() {
+            let cause = cause.or_else(|| self.cause_among_sends());
+            self.fail(cause.unwrap_or(VerbsError::Closed));
         }
-        let cause = cause.or_else(|| self.cause_among_sends());
-        self.fail(cause.unwrap_or(VerbsError::Closed));
     }
 
-    /// The queue pair has failed, so that nothing that is taken from its send completions here is missed there.
+    /// Why the track has ended, now that this is to be told.
+    #[cold]
+    fn cause(&self) -> VerbsError {
+        if !self.shared.has_failed() {
+            if let Some(cause) = self.cause_among_sends() {
+                self.fail(cause);
+            }
+        }
+        self.shared.cause()
+    }
+
+    /// The queue pair has failed. What is taken from its send completions here is left to the sending side.
     fn cause_among_sends(&self) -> Option<VerbsError> {
+        let mut cause = None;
         let mut batch = CompletionBatch::new();
         while self.conn.send_cq.poll(&mut batch).is_ok_and(|count| count > 0) {
             while let Some(completion) = batch.next() {
-                if let Some(failure) = status::failure(completion) {
-                    return Some(failure);
-                }
+                cause = cause.or_else(|| status::failure(completion));
+                self.shared.leave_taken(std::iter::once(*completion));
             }
         }
-        None
+        cause
     }
 
     #[cold]

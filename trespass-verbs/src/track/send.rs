@@ -164,7 +164,7 @@ impl SendQueue {
             return Err(TryError::Failed(VerbsError::Oversize { len, max: self.max_message }));
         }
         if self.shared.has_ended() {
-            return Err(TryError::Failed(self.shared.cause()));
+            return Err(TryError::Failed(self.cause()));
         }
         let Some(slot) = self.free.pop() else { return self.refill_and_reserve(len) };
         let shared = Arc::clone(&self.shared);
@@ -186,7 +186,7 @@ impl SendQueue {
             return Err(Unsent { buf, error: VerbsError::ForeignBuffer });
         }
         if self.shared.has_ended() {
-            let error = self.shared.cause();
+            let error = self.cause();
             return Err(Unsent { buf, error });
         }
         let (slot, len) = into_parts(buf);
@@ -224,7 +224,7 @@ impl SendQueue {
         };
         if self.shared.has_ended() {
             // What was not posted by now never is: what it holds may have been given back.
-            return Err(self.shared.cause());
+            return Err(self.cause());
         }
         self.requests[last as usize].send_flags |= ibv_send_flags::IBV_SEND_SIGNALED.0;
         self.flushed_seq = self.next_seq;
@@ -248,6 +248,9 @@ impl SendQueue {
     /// Takes the completions that are there.
     #[inline]
     pub(super) fn reap(&mut self) {
+        if self.shared.has_ended() {
+            self.take_from_receiver();
+        }
         loop {
             match self.conn.send_cq.poll(&mut self.batch) {
                 Ok(0) => return,
@@ -257,37 +260,61 @@ impl SendQueue {
                     return;
                 }
             }
-            let mut upto = self.done_seq;
-            let mut failed = None;
-            while let Some(completion) = self.batch.next() {
-                match completion.status {
-                    ibv_wc_status::IBV_WC_SUCCESS => upto = completion.wr_id,
-                    _ => {
-                        failed = Some((completion.wr_id, status::failure(completion)));
-                        break;
-                    }
-                }
-            }
-            self.complete(upto);
-            if let Some((number, failure)) = failed {
-                self.completed_badly(number, failure.unwrap_or(VerbsError::Closed));
+            while !self.batch.is_empty() {
+                self.take_batch();
             }
         }
+    }
+
+    /// Takes completions up to the first that failed.
+    #[inline]
+    fn take_batch(&mut self) {
+        let mut upto = self.done_seq;
+        let mut failed = None;
+        while let Some(completion) = self.batch.next() {
+            match completion.status {
+                ibv_wc_status::IBV_WC_SUCCESS => upto = completion.wr_id,
+                _ => {
+                    failed = Some((completion.wr_id, status::failure(completion)));
+                    break;
+                }
+            }
+        }
+        self.complete(upto);
+        if let Some((number, failure)) = failed {
+            self.completed_badly(number, failure);
+        }
+    }
+
+    #[cold]
+    fn take_from_receiver(&mut self) {
+        for completion in self.shared.taken() {
+            match completion.status {
+                ibv_wc_status::IBV_WC_SUCCESS => self.complete(completion.wr_id),
+                _ => self.completed_badly(completion.wr_id, status::failure(&completion)),
+            }
+        }
+    }
+
+    /// Why the track has ended, now that this is to be told: what the completions say of it comes first.
+    #[cold]
+    pub(super) fn cause(&mut self) -> VerbsError {
+        if !self.shared.has_failed() {
+            self.reap();
+        }
+        self.shared.cause()
     }
 
     /// Request `number` has failed; those before it had not, unless another failed before. Its slot does not come back: the
     /// track is over. So is the look at the completions: what else they say is noise, but for operations.
     #[cold]
-    fn completed_badly(&mut self, number: u64, failure: VerbsError) {
+    fn completed_badly(&mut self, number: u64, failure: Option<VerbsError>) {
         if !std::mem::replace(&mut self.failed, true) {
             self.complete(number.saturating_sub(1));
         }
-        let cause = self.fail(failure);
-        self.fail_operations(number.min(self.flushed_seq), &cause);
-        while let Some(completion) = self.batch.next() {
-            let number = completion.wr_id.min(self.flushed_seq);
-            self.fail_operations(number, &cause);
-        }
+        let of_track = self.fail(failure.clone().unwrap_or(VerbsError::Closed));
+        // Its own cause may differ from that of the track, where somebody was told of that before.
+        self.fail_operations(number.min(self.flushed_seq), &failure.unwrap_or(of_track));
     }
 
     /// All that was queued before `upto` has arrived.

@@ -1,9 +1,10 @@
 //! What a track, its buffers and the driver share: slots that come back from any thread, wakers, and how it ended.
 
 use std::ptr::NonNull;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
+use rdma_mummy_sys::ibv_wc;
 use trespass_core::WakerSlot;
 
 use crate::error::VerbsError;
@@ -34,6 +35,10 @@ pub(crate) struct Shared {
     ended: AtomicBool,
     /// Why, where it was a failure: the first cause.
     failure: OnceLock<VerbsError>,
+    /// Somebody was told that there was none.
+    told: AtomicBool,
+    /// Completions of sends that the receive side took, after the end, to look for the cause. In their order.
+    taken: Mutex<Vec<ibv_wc>>,
     link: Link,
 }
 
@@ -58,6 +63,8 @@ impl Shared {
             wake_after: AtomicU32::new(AWAKE),
             ended: AtomicBool::new(false),
             failure: OnceLock::new(),
+            told: AtomicBool::new(false),
+            taken: Mutex::default(),
             link,
         }
     }
@@ -84,9 +91,10 @@ impl Shared {
         self.arena.lkey()
     }
 
-    /// Ends the track, with a cause where it is a failure; the first one stays. Wakes both sides.
+    /// Ends the track, with a cause where it is a failure; the first one stays. Wakes both sides. A failure that is found after
+    /// the end counts as long as nobody was told of another: the peer's goodbye may overtake the completion that says why.
     pub(crate) fn end(&self, failure: Option<VerbsError>) {
-        if let (Some(failure), false) = (failure, self.has_ended()) {
+        if let (Some(failure), false) = (failure, self.told.load(Ordering::SeqCst)) {
             let _ = self.failure.set(self.link.explain(failure));
         }
         self.ended.store(true, Ordering::SeqCst);
@@ -124,9 +132,21 @@ impl Shared {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Why it ended.
+    /// Why it ended, once and for all.
     pub(crate) fn cause(&self) -> VerbsError {
+        if !self.has_failed() {
+            self.told.store(true, Ordering::SeqCst);
+        }
         self.failure.get().cloned().unwrap_or(VerbsError::Closed)
+    }
+
+    /// Leaves completions of sends to the sending side.
+    pub(crate) fn leave_taken(&self, completions: impl Iterator<Item = ibv_wc>) {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).extend(completions);
+    }
+
+    pub(crate) fn taken(&self) -> Vec<ibv_wc> {
+        std::mem::take(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     #[inline]
