@@ -20,6 +20,8 @@ mod memory;
 mod sugar;
 mod time;
 mod track;
+#[cfg(feature = "zerocopy")]
+mod typed;
 mod wake;
 mod window;
 
@@ -35,5 +37,7 @@ pub use memory::{
 pub use sugar::{ListenerExt, RecvSideExt, SendSideExt, poll_recv, poll_reserve};
 pub use time::{SystemSleep, SystemTimer, Timer, TimerQueue};
 pub use track::{Address, Endpoint, Limits, RecvSide, SendSide, ThreadTrack, Track};
+#[cfg(feature = "zerocopy")]
+pub use typed::SharedRegionExt;
 pub use wake::{FanOut, WakerSlot};
 pub use window::{BadWindow, OutOfBounds, RemoteSlice, RemoteWindow, RemoteWord};

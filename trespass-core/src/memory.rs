@@ -37,7 +37,7 @@ pub enum Access {
 ///
 /// # For users
 /// Fill it and hand it to an operation of [`RemoteMemory`], which gives it back with its completion; or share it, and lend
-/// parts of it to peers.
+/// parts of it to peers. See [`RemoteMemory`] for a toy that implements it.
 pub trait Region: DerefMut<Target = [u8]> + 'static {
     /// The same memory, to be lent.
     type Shared: SharedRegion<Region = Self>;
@@ -55,7 +55,8 @@ pub trait Region: DerefMut<Target = [u8]> + 'static {
 ///
 /// # For users
 /// What is copied out while a peer writes may be half old and half new: a protocol of one's own (versions, checksums) has to
-/// tell. Only [`load`](SharedRegion::load) and [`store`](SharedRegion::store) of a word are never torn.
+/// tell. Only [`load`](SharedRegion::load) and [`store`](SharedRegion::store) of a word are never torn. See
+/// [`RemoteMemory`] for a toy that implements it.
 pub trait SharedRegion: Clone + 'static {
     /// What can go wrong.
     type Error: TransportError;
@@ -181,7 +182,211 @@ impl<R, E> Completed<R, E> {
 /// # For users
 /// Permit, queue, flush, complete; the `async` forms are in [`RemoteMemoryExt`]. `tag` is yours: it comes back with the
 /// completion. A write is there before a message that is sent after it arrives; a read may be answered before or after what
-/// is queued behind it is done. Operations complete in the order in which they were queued.
+/// is queued behind it is done. Operations complete in the order in which they were queued. Take completions
+/// before you wait for a permit or a slot: all may be in completions.
+///
+/// An operation of no bytes is legal: it touches nothing, and completes in its turn.
+///
+/// # A toy
+/// One's own memory, lent to oneself. (Its permits are endless and nothing is ever under way: it keeps no contract but shows
+/// every part.)
+/// ```
+/// use std::collections::{HashMap, VecDeque};
+/// use std::ops::{Deref, DerefMut, Range};
+/// use std::sync::{Arc, Mutex};
+/// use std::task::{Context, Poll};
+/// use trespass_core::*;
+///
+/// # #[derive(Debug, Clone, thiserror::Error)]
+/// # #[error("the toy says: {0}")]
+/// # struct ToyError(ErrorKind);
+/// # impl TransportError for ToyError {
+/// #     fn kind(&self) -> ErrorKind { self.0 }
+/// # }
+/// /// Memory that is lent, by key.
+/// type Windows = Arc<Mutex<HashMap<u32, (Arc<Mutex<Vec<u8>>>, Range<usize>)>>>;
+///
+/// struct Owned(Vec<u8>, Windows);
+/// impl Deref for Owned {
+///     type Target = [u8];
+///     fn deref(&self) -> &[u8] {
+///         &self.0
+///     }
+/// }
+/// impl DerefMut for Owned {
+///     fn deref_mut(&mut self) -> &mut [u8] {
+///         &mut self.0
+///     }
+/// }
+/// impl Region for Owned {
+///     type Shared = Shared;
+///     fn share(self) -> Shared {
+///         Shared(Arc::new(Mutex::new(self.0)), self.1)
+///     }
+/// }
+///
+/// #[derive(Clone)]
+/// struct Shared(Arc<Mutex<Vec<u8>>>, Windows);
+/// impl SharedRegion for Shared {
+///     type Error = ToyError;
+///     type Region = Owned;
+///     type Window = Lent;
+///     fn len(&self) -> usize {
+///         self.0.lock().unwrap().len()
+///     }
+///     fn read_at(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfBounds> {
+///         let memory = self.0.lock().unwrap();
+///         into.copy_from_slice(memory.get(offset..).and_then(|rest| rest.get(..into.len())).ok_or(OUTSIDE)?);
+///         Ok(())
+///     }
+///     fn write_at(&self, offset: usize, from: &[u8]) -> Result<(), OutOfBounds> {
+///         let mut memory = self.0.lock().unwrap();
+///         memory.get_mut(offset..).and_then(|rest| rest.get_mut(..from.len())).ok_or(OUTSIDE)?.copy_from_slice(from);
+///         Ok(())
+///     }
+///     fn export(&self, range: Range<usize>, access: Access) -> Result<Lent, ToyError> {
+///         let mut windows = self.1.lock().unwrap();
+///         let key = windows.len() as u32; // Easy to guess, and soon used twice: a toy.
+///         let remote = RemoteWindow::new(0, range.len() as u64, key, access).map_err(|_| ToyError(ErrorKind::Config))?;
+///         windows.insert(key, (Arc::clone(&self.0), range));
+///         Ok(Lent(key, remote, Arc::clone(&self.1)))
+///     }
+///     fn reclaim(self) -> Result<Owned, Self> {
+///         match Arc::try_unwrap(self.0) {
+///             Ok(memory) => Ok(Owned(memory.into_inner().unwrap(), self.1)),
+///             Err(memory) => Err(Self(memory, self.1)),
+///         }
+///     }
+/// #     fn load(&self, offset: usize) -> Result<u64, OutOfBounds> {
+/// #         let mut word = [0; 8];
+/// #         self.read_at(offset, &mut word).map(|()| u64::from_ne_bytes(word))
+/// #     }
+/// #     fn store(&self, offset: usize, word: u64) -> Result<(), OutOfBounds> {
+/// #         self.write_at(offset, &word.to_ne_bytes())
+/// #     }
+/// }
+/// # const OUTSIDE: OutOfBounds = OutOfBounds { offset: 0, len: 0, size: 0, unaligned: false };
+///
+/// struct Lent(u32, RemoteWindow, Windows);
+/// impl Window for Lent {
+///     type Error = ToyError;
+///     fn remote(&self) -> RemoteWindow {
+///         self.1
+///     }
+///     fn revoke(self) -> Result<(), ToyError> {
+///         Ok(())
+///     }
+/// }
+/// impl Drop for Lent {
+///     fn drop(&mut self) {
+///         self.2.lock().unwrap().remove(&self.0);
+///     }
+/// }
+///
+/// struct Myself {
+///     windows: Windows,
+///     done: VecDeque<Completed<Owned, ToyError>>,
+/// }
+/// # impl Endpoint for Myself {
+/// #     type Error = ToyError; type Addr = String; type Timer = SystemTimer;
+/// #     fn limits(&self) -> Limits { Limits::new(0, 1, 1) }
+/// #     fn local(&self) -> String { "me".into() }
+/// #     fn peer(&self) -> String { "me".into() }
+/// #     fn timer(&self) -> SystemTimer { SystemTimer::new() }
+/// # }
+/// # struct NoBuf;
+/// # impl Deref for NoBuf { type Target = [u8]; fn deref(&self) -> &[u8] { &[] } }
+/// # impl DerefMut for NoBuf { fn deref_mut(&mut self) -> &mut [u8] { &mut [] } }
+/// # impl SendBuf for NoBuf { fn truncate(&mut self, _: usize) {} }
+/// # impl SendSide for Myself {
+/// #     type SendBuf = NoBuf;
+/// #     fn try_reserve(&mut self, _: usize) -> Result<NoBuf, TryError<ToyError>> { Ok(NoBuf) }
+/// #     fn send(&mut self, buf: NoBuf) -> Result<(), Unsent<NoBuf, ToyError>> { refuse(buf) }
+/// #     fn flush(&mut self) -> Result<(), ToyError> { Ok(()) }
+/// #     fn poll_send_ready(&mut self, _: &mut Context<'_>) -> Poll<()> { Poll::Ready(()) }
+/// #     fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ToyError>> { Poll::Ready(Ok(())) }
+/// # }
+/// # fn refuse<B>(buf: B) -> Result<(), Unsent<B, ToyError>> { Err(Unsent { buf, error: ToyError(ErrorKind::Config) }) }
+/// impl Myself {
+///     /// What a device does: looks the key up, and does it.
+///     fn reach(&self, slice: RemoteSlice, work: impl FnOnce(&mut [u8])) -> Result<(), ToyError> {
+///         let windows = self.windows.lock().unwrap();
+///         let (memory, range) = windows.get(&slice.key()).ok_or(ToyError(ErrorKind::RemoteAccess))?;
+///         let start = range.start + slice.address() as usize;
+///         work(&mut memory.lock().unwrap()[start..start + slice.len()]);
+///         Ok(())
+///     }
+/// }
+/// impl RemoteMemory for Myself {
+///     type Region = Owned;
+///     type WritePermit = ();
+///     type FetchPermit = ();
+///     fn read(
+///         &mut self,
+///         _: (),
+///         mut into: Owned,
+///         at: usize,
+///         from: RemoteSlice,
+///         tag: u64,
+///     ) -> Result<(), Unsent<((), Owned), ToyError>> {
+///         let result = self.reach(from, |theirs| into[at..at + theirs.len()].copy_from_slice(theirs));
+///         self.done.push_back(Completed::Memory { tag, region: into, result });
+///         Ok(())
+///     }
+///     fn write(
+///         &mut self,
+///         _: (),
+///         from: Owned,
+///         at: usize,
+///         to: RemoteSlice,
+///         tag: u64,
+///     ) -> Result<(), Unsent<((), Owned), ToyError>> {
+///         let result = self.reach(to, |theirs| theirs.copy_from_slice(&from[at..at + theirs.len()]));
+///         self.done.push_back(Completed::Memory { tag, region: from, result });
+///         Ok(())
+///     }
+///     fn try_complete(&mut self) -> Result<Completed<Owned, ToyError>, TryError<ToyError>> {
+///         self.done.pop_front().ok_or(TryError::WouldBlock)
+///     }
+///     // The rest refuses, or is always ready.
+/// #     fn fetch_slots(&self) -> usize { 1 }
+/// #     fn try_write_permit(&mut self) -> Result<(), TryError<ToyError>> { Ok(()) }
+/// #     fn try_fetch_permit(&mut self) -> Result<(), TryError<ToyError>> { Ok(()) }
+/// #     fn write_buf(&mut self, buf: NoBuf, _: RemoteSlice) -> Result<(), Unsent<NoBuf, ToyError>> { refuse(buf) }
+/// #     fn compare_swap(&mut self, _: (), _: RemoteWord, _: u64, _: u64, _: u64) -> Result<(), Unsent<(), ToyError>> { refuse(()) }
+/// #     fn fetch_add(&mut self, _: (), _: RemoteWord, _: u64, _: u64) -> Result<(), Unsent<(), ToyError>> { refuse(()) }
+/// #     fn send_gathered(&mut self, head: NoBuf, body: Owned, _: Range<usize>, _: u64) -> Result<(), Unsent<(NoBuf, Owned), ToyError>> {
+/// #         refuse((head, body))
+/// #     }
+/// #     fn poll_write_permit_ready(&mut self, _: &mut Context<'_>) -> Poll<()> { Poll::Ready(()) }
+/// #     fn poll_fetch_permit_ready(&mut self, _: &mut Context<'_>) -> Poll<()> { Poll::Ready(()) }
+/// #     fn poll_complete_ready(&mut self, _: &mut Context<'_>) -> Poll<()> {
+/// #         if self.done.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+/// #     }
+/// }
+///
+/// let windows = Windows::default();
+/// let mut peer = Myself { windows: Arc::clone(&windows), done: VecDeque::new() };
+/// let shared = Owned(vec![0; 100], Arc::clone(&windows)).share();
+/// let window = shared.export(20..40, Access::ReadWrite).unwrap();
+/// // It travels as bytes, and is parsed where it arrives.
+/// let remote = RemoteWindow::decode(&window.remote().encode()).unwrap();
+///
+/// futures_executor::block_on(async {
+///     let from = Owned(b"hello".to_vec(), windows.clone());
+///     let permit = peer.write_permit().await.unwrap();
+///     peer.write(permit, from, 0, remote.slice(1, 5).unwrap(), 7).unwrap();
+///     peer.flush().unwrap();
+///     assert_eq!(peer.completed().await.unwrap().tag(), 7);
+/// });
+/// let mut word = [0; 5];
+/// shared.read_at(21, &mut word).unwrap();
+/// assert_eq!(&word, b"hello");
+/// assert!(remote.slice(16, 5).is_err(), "no slice leaves its window");
+///
+/// drop(window);
+/// assert!(shared.reclaim().is_ok(), "nobody has it any more");
+/// ```
 pub trait RemoteMemory: SendSide {
     /// The memory that operations take and give back.
     type Region: Region;

@@ -34,7 +34,7 @@ impl MockSendBuf {
 
     /// Makes it `len` bytes long, which its memory has room for.
     pub(crate) fn set_len(&mut self, len: usize) {
-        self.message.len = len.min(self.message.mem.len());
+        self.message.set_len(len);
     }
 
     /// Makes it the place of an operation in the queue.
@@ -50,14 +50,13 @@ impl MockSendBuf {
 
     /// The message, which now is not given back.
     pub(crate) fn into_message(mut self) -> Message {
-        let Message { len, is_operation, .. } = self.message;
-        Message { mem: mem::take(&mut self.message.mem), len, is_operation }
+        self.message.take()
     }
 }
 
 impl SendBuf for MockSendBuf {
     fn truncate(&mut self, len: usize) {
-        self.message.len = self.message.len.min(len);
+        self.message.set_len(len.min(self.message.bytes().len()));
     }
 }
 
@@ -65,13 +64,13 @@ impl Deref for MockSendBuf {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.message.mem[..self.message.len]
+        self.message.bytes()
     }
 }
 
 impl DerefMut for MockSendBuf {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.message.mem[..self.message.len]
+        self.message.bytes_mut()
     }
 }
 
@@ -86,7 +85,7 @@ impl Drop for MockSendBuf {
 
 impl fmt::Debug for MockSendBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MockSendBuf").field("len", &self.message.len).finish_non_exhaustive()
+        f.debug_struct("MockSendBuf").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 
@@ -108,7 +107,7 @@ impl Deref for MockRecvBuf {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.message.mem[..self.message.len]
+        self.message.bytes()
     }
 }
 
@@ -126,6 +125,6 @@ impl Drop for MockRecvBuf {
 
 impl fmt::Debug for MockRecvBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MockRecvBuf").field("len", &self.message.len).finish_non_exhaustive()
+        f.debug_struct("MockRecvBuf").field("len", &self.len()).finish_non_exhaustive()
     }
 }

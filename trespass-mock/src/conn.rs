@@ -8,7 +8,7 @@ use crate::addr::MockAddr;
 use crate::counters::{LaneCounts, MockCounters};
 use crate::error::MockError;
 use crate::fabric::FabricShared;
-use crate::lane::{Lane, Overrun, Progress, Refusal};
+use crate::lane::{Failed, Lane, Overrun, Progress, Refusal};
 
 /// What two ends share. End `i` sends on lane `i` and receives on the other.
 #[derive(Debug)]
@@ -148,11 +148,10 @@ impl End {
     /// Does what is left to do after work was given to the device. No lock may be held.
     pub(crate) fn settle(&self, progress: Progress) {
         progress.wakes.fire();
-        if let Some(overrun) = progress.overrun {
-            self.conn.end(Ending::Overrun(overrun));
-        }
-        if let Some(refusal) = progress.refusal {
-            self.conn.end(Ending::Refused(refusal));
+        match progress.failed {
+            None => {}
+            Some(Failed::Overrun(overrun)) => self.conn.end(Ending::Overrun(overrun)),
+            Some(Failed::Refused(refusal)) => self.conn.end(Ending::Refused(refusal)),
         }
     }
 

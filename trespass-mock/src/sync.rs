@@ -44,7 +44,6 @@ impl Waiter {
 pub(crate) struct Wakes {
     pub(crate) sender: Option<Waker>,
     pub(crate) receiver: Option<Waker>,
-    pub(crate) completer: Option<Waker>,
 }
 
 impl Wakes {
@@ -55,9 +54,6 @@ impl Wakes {
             waker.wake();
         }
         if let Some(waker) = self.receiver {
-            waker.wake();
-        }
-        if let Some(waker) = self.completer {
             waker.wake();
         }
     }

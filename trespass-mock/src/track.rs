@@ -17,7 +17,7 @@ use crate::clock::{MockSleep, MockTimer};
 use crate::conn::End;
 use crate::counters::MockCounters;
 use crate::error::MockError;
-use crate::lane::{Dead, Lane, Message, Progress, Taken};
+use crate::lane::{Dead, Failed, Lane, Message, Progress, Taken};
 use crate::memory::Operation;
 
 /// A reliable track: both halves in one.
@@ -144,16 +144,19 @@ impl MockSender {
     }
 
     /// Gives all that is queued to the device.
+    #[inline]
     pub(crate) fn post(&mut self, wake_self: bool) -> Result<(), MockError> {
-        if self.queue.is_empty() {
-            return Ok(());
-        }
+        if self.queue.is_empty() { Ok(()) } else { self.post_queue(wake_self) }
+    }
+
+    fn post_queue(&mut self, wake_self: bool) -> Result<(), MockError> {
         match self.lane.post(&mut self.queue, &mut self.operations, &mut self.free) {
             Ok(mut progress) => {
                 if !wake_self {
                     progress.wakes.sender = None;
                 }
-                let overrun = progress.overrun.is_some();
+                // A refusal is not told by the flush, nor does a device know of it then.
+                let overrun = matches!(progress.failed, Some(Failed::Overrun(_)));
                 self.end.settle(progress);
                 if overrun { Err(self.end.cause()) } else { Ok(()) }
             }

@@ -3,11 +3,15 @@
 mod common;
 
 use allocation_counter::measure;
-use common::{pair, put, queue, small, take};
+use common::{join, pair, put, queue, small, take};
 use futures_executor::block_on;
 use std::future::poll_fn;
 use std::task::Poll;
-use trespass_core::{RecvSide, RecvSideExt, SendSide, SendSideExt};
+use trespass_core::{
+    Access, Completed, MemoryFabric, RecvSide, RecvSideExt, Region, RemoteMemory, SendSide, SendSideExt, SharedRegion,
+    Window,
+};
+use trespass_mock::{MockError, MockNet, MockRegion};
 
 #[test]
 fn a_message_allocates_nothing() {
@@ -79,4 +83,38 @@ fn waiting_allocates_nothing() {
         });
         assert_eq!(info.count_total, 0, "{info:?}");
     });
+}
+
+#[test]
+fn an_operation_allocates_nothing_once_warm() {
+    let fabric = MockNet::new().fabric(small()).unwrap();
+    let (mut client, _server) = join(&fabric, &fabric);
+    let shared = fabric.alloc(64).unwrap().share();
+    let lent = shared.export(0..64, Access::ReadWrite).unwrap();
+    let window = lent.remote();
+    let mut region = Some(fabric.alloc(64).unwrap());
+    let mut round = || {
+        let (all, word) = (window.slice(0, 64).unwrap(), window.word(8).unwrap());
+        let permit = client.try_write_permit().unwrap();
+        client.write(permit, region.take().unwrap(), 0, all, 1).map_err(|unsent| unsent.error).unwrap();
+        client.flush().unwrap();
+        region = memory_of(client.try_complete().unwrap());
+        let permit = client.try_fetch_permit().unwrap();
+        client.read(permit, region.take().unwrap(), 0, all, 2).map_err(|unsent| unsent.error).unwrap();
+        let permit = client.try_fetch_permit().unwrap();
+        client.fetch_add(permit, word, 1, 3).map_err(|unsent| unsent.error).unwrap();
+        client.flush().unwrap();
+        region = memory_of(client.try_complete().unwrap());
+        assert!(memory_of(client.try_complete().unwrap()).is_none());
+    };
+    round();
+    let info = measure(|| (0..50).for_each(|_| round()));
+    assert_eq!(info.count_total, 0, "{info:?}");
+}
+
+fn memory_of(completed: Completed<MockRegion, MockError>) -> Option<MockRegion> {
+    match completed {
+        Completed::Memory { region, .. } => Some(region),
+        _ => None,
+    }
 }

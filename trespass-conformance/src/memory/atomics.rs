@@ -5,7 +5,7 @@ use std::thread;
 
 use trespass_core::{Access, SharedRegion};
 
-use super::{Loan, content, loan, put_add, put_swap, sync, told, word_of};
+use super::{Loan, content, joined, loan, put_add, put_swap, sync, told, word_of};
 use crate::harness::{MemoryHarness, skip};
 use crate::traffic::{Pair, join};
 use crate::wait::Waits;
@@ -72,7 +72,7 @@ pub fn additions_sum_exactly<H: MemoryHarness>(h: &H) {
     let word = lent.remote.word(8).expect("an aligned word");
     let tracks: Vec<_> = (0..TRACKS).map(|_| join(h, &pair.fabrics.client, &mut pair.listener)).collect();
     let mut found: Vec<u64> = thread::scope(|scope| {
-        let adders = tracks.into_iter().map(|(mut client, server)| {
+        let adders = tracks.into_iter().map(|(mut client, mut server)| {
             scope.spawn(move || {
                 let mut found = Vec::new();
                 let batch = trespass_core::RemoteMemory::fetch_slots(&client).min(4) as u64;
@@ -89,12 +89,13 @@ pub fn additions_sum_exactly<H: MemoryHarness>(h: &H) {
                     });
                     first = tags.end;
                 }
-                drop((client, server));
+                // The owner sees what was done before a message arrives.
+                sync(h, &mut client, &mut server);
                 found
             })
         });
         let adders: Vec<_> = adders.collect();
-        adders.into_iter().flat_map(|adder| adder.join().expect("an adder")).collect()
+        adders.into_iter().flat_map(|adder| joined(adder.join())).collect()
     });
     let total = TRACKS as u64 * count;
     assert_eq!(lent.shared.load(8), Ok(3 * total), "the sum of {total} additions of 3");
@@ -112,7 +113,7 @@ pub fn an_exchange_elects_one<H: MemoryHarness>(h: &H) {
     let tracks: Vec<_> = (0..TRACKS).map(|_| join(h, &pair.fabrics.client, &mut pair.listener)).collect();
     let start = Barrier::new(TRACKS);
     let found: Vec<Vec<u64>> = thread::scope(|scope| {
-        let voters = tracks.into_iter().zip(1..).map(|((mut client, server), name)| {
+        let voters = tracks.into_iter().zip(1..).map(|((mut client, mut server), name)| {
             let (start, remote) = (&start, told(&lent.window));
             scope.spawn(move || {
                 start.wait();
@@ -124,12 +125,12 @@ pub fn an_exchange_elects_one<H: MemoryHarness>(h: &H) {
                     })
                 };
                 let found: Vec<_> = (0..rounds).map(vote).collect();
-                drop(server);
+                sync(h, &mut client, &mut server);
                 found
             })
         });
         let voters: Vec<_> = voters.collect();
-        voters.into_iter().map(|voter| voter.join().expect("a voter")).collect()
+        voters.into_iter().map(|voter| joined(voter.join())).collect()
     });
     for round in 0..rounds {
         let found: Vec<u64> = found.iter().map(|found| found[round]).collect();

@@ -9,7 +9,7 @@ use super::{
     put_write, region, slice, stamped, told, word_of, write,
 };
 use crate::harness::MemoryHarness;
-use crate::traffic::{Pair, check, exchange, expect_kind, join, listen, receive_end, send_end, stamp};
+use crate::traffic::{Pair, check, exchange, expect_kind, join, listen, put, receive_end, send_end, stamp};
 use crate::wait::{Dice, SendWait, Waits};
 
 /// A window as it might be made up.
@@ -210,6 +210,8 @@ pub fn what_was_done_before_a_refusal_stays<H: MemoryHarness>(h: &H) {
         put_write(&mut client, stamped(fabric, 1, 64), 0, slice(&lent.remote, 0, 64), 1).await;
         put_read(&mut client, region(fabric, 64), 0, slice(&lent.remote, 0, 64), 2).await;
         put_write(&mut client, stamped(fabric, 3, 64), 0, slice(&forged, 250, 64), 3).await;
+        // A message that is behind does not arrive either.
+        put(&mut client, 5, 8).await;
         put_write(&mut client, stamped(fabric, 4, 64), 0, slice(&lent.remote, 64, 64), 4).await;
     });
     client.flush().unwrap_or_else(|error| expect_kind("a flush", &error, &[ErrorKind::RemoteAccess]));

@@ -262,6 +262,11 @@ fn expect_all_permits<H: Harness, S: RemoteMemory>(h: &H, side: &mut S) {
     assert!(now(side.try_fetch_permit()).is_none(), "there are more fetch permits than places");
 }
 
+/// What another thread of a property gave; its panic goes on here.
+fn joined<T>(result: std::thread::Result<T>) -> T {
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 /// Stops other threads of a property when it is dropped, by a panic too.
 #[derive(Default)]
 struct Stop(Arc<AtomicBool>);

@@ -349,8 +349,9 @@ impl<H: MemoryHarness> Model<'_, H> {
         let to = slice(&self.sides[1 - side].lent.remote, offset, len);
         let mut region = self.sides[side].region();
         stamp(&mut region, id);
-        let at = LONGEST - len;
-        let bytes = region[at..].to_vec();
+        // At one end of its memory or the other.
+        let at = if id % 2 == 0 { LONGEST - len } else { 0 };
+        let bytes = region[at..at + len].to_vec();
         let queued = self.sides[side].track.write(permit, region, at, to, id);
         queued.unwrap_or_else(|unsent| panic!("cannot write: {}", unsent.error));
         self.changed(side, offset, bytes);

@@ -1,10 +1,11 @@
 //! Memory itself: allocated, adopted, shared, reclaimed, and alive when all else is gone.
 
+use std::sync::Barrier;
 use std::thread;
 
 use trespass_core::{Access, ErrorKind, MemoryFabric, OutOfBounds, Region, RemoteWindow, SharedRegion, Window};
 
-use super::{content, done, export, lend, loan, put_read, read, region, slice, stamped, told, write};
+use super::{Stop, content, done, export, lend, loan, put_read, read, region, slice, stamped, told, write};
 use crate::harness::{Fabrics, MemoryHarness};
 use crate::traffic::{BLANK, Pair, check, expect_kind, stamp};
 use crate::wait::Waits;
@@ -157,18 +158,26 @@ pub fn windows_are_what_was_lent<H: MemoryHarness>(h: &H) {
 pub fn words_are_whole<H: MemoryHarness>(h: &H) {
     let fabric = h.fabrics().client;
     let shared = region(&fabric, 64).share();
-    let rounds = h.many(20_000) as u64;
+    let (stop, start) = (Stop::default(), Barrier::new(3));
     thread::scope(|scope| {
-        let (ones, zeros) = (shared.clone(), shared.clone());
-        scope.spawn(move || (0..rounds).for_each(|_| ones.store(8, u64::MAX).expect("a word")));
-        scope.spawn(move || (0..rounds).for_each(|_| zeros.store(8, 0).expect("a word")));
+        for word in [0, u64::MAX] {
+            let (shared, stopped, start) = (shared.clone(), stop.watch(), &start);
+            scope.spawn(move || {
+                start.wait();
+                while !stopped() {
+                    shared.store(8, word).expect("a word");
+                }
+            });
+        }
+        start.wait();
         let mut some = [0; 24];
-        for _ in 0..rounds {
+        for _ in 0..h.many(20_000) {
             let word = shared.load(8).expect("a word");
             assert!(word == 0 || word == u64::MAX, "half a word: {word:#x}");
             shared.read_at(0, &mut some).expect("a part");
             assert!(some.iter().all(|byte| [0, 0xFF].contains(byte)), "bytes that nobody wrote");
         }
+        drop(stop);
     });
 }
 

@@ -7,8 +7,8 @@ use trespass_core::{Access, ErrorKind, MemoryFabric, RemoteMemory, RemoteWindow,
 
 use super::ends::expect_no_more;
 use super::{
-    Loan, MemoryWait, Stop, TrackOf, content, export, loan, memory_of, put_read, put_write, read, region, slice,
-    stamped, told, write,
+    Loan, MemoryWait, Stop, TrackOf, content, export, joined, loan, memory_of, put_read, put_write, read, region,
+    slice, stamped, told, write,
 };
 use crate::harness::MemoryHarness;
 use crate::traffic::{Pair, check, exchange, expect_kind, join, receive_end, send_end};
@@ -99,11 +99,11 @@ pub fn a_window_may_be_revoked_under_reads<H: MemoryHarness>(h: &H) {
         doomed.revoke().unwrap_or_else(|error| panic!("cannot revoke: {error}"));
         lent.shared.write_at(0, &[0x22; 2 * LEN]).expect("it lies inside");
         for victim in victims {
-            let (client, server) = victim.join().expect("a reader");
+            let (client, server) = joined(victim.join());
             expect_refused_ends(h, client, server);
         }
         drop(stop);
-        let (mut other, mut far) = bystander.join().expect("a bystander");
+        let (mut other, mut far) = joined(bystander.join());
         exchange(h, &mut other, &mut far, 1);
         let into = region(fabric, 2 * LEN);
         let into = h.wait("a read after all", read(&mut other, into, 0, slice(&kept_told, 0, 2 * LEN), 0));

@@ -1,33 +1,5 @@
 //! The ways in which a fabric is broken on purpose, and the property that has to notice each.
 
-/// Makes the enum, and the table from it.
-macro_rules! faults {
-    ($($(#[$doc:meta])+ $fault:ident => $group:ident :: $property:ident, $says:literal;)*) => {
-        /// What a [`Broken`](crate::fabric::Broken) fabric does wrong.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(crate) enum Fault {
-            /// Nothing: everything has to pass.
-            Nothing,
-            $($(#[$doc])+ $fault,)*
-        }
-
-        /// Each fault, the property that notices it, and a part of what that says.
-        pub(crate) const TABLE: &[(Fault, &str, &str)] =
-            &[$((Fault::$fault, concat!(stringify!($group), "::", stringify!($property)), $says)),*];
-
-        /// One test per fault.
-        #[allow(non_snake_case)]
-        mod caught {
-            $(
-                #[test]
-                fn $fault() {
-                    crate::catch(super::Fault::$fault);
-                }
-            )*
-        }
-    };
-}
-
 faults! {
     // What happens to messages.
     /// One message in seven is lost.

@@ -1,6 +1,10 @@
 //! The kit is itself tested: a fabric that is broken on purpose, in every way that is listed, is caught by the property
 //! that is there for it; and every property catches something.
 
+#[macro_use]
+#[path = "../support/faults.rs"]
+mod faults;
+
 mod bufs;
 mod fabric;
 mod fault;

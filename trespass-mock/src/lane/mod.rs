@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 
+use trespass_core::WakerSlot;
+
 use crate::buffer::MockSendBuf;
 use crate::counters::LaneCounts;
 use crate::fabric::FabricShared;
@@ -31,6 +33,8 @@ pub(crate) use operations::TakenDone;
 pub(crate) struct Lane {
     state: Mutex<State>,
     hints: Hints,
+    /// Who waits for an operation to be over. Not under the lock: those that have none pay nothing for it.
+    completer: WakerSlot,
     /// The end that sends, by its index.
     sender: usize,
     /// The memory that operations reach.
@@ -58,7 +62,6 @@ impl Hints {
         self.freed.store(!state.free.is_empty(), Ordering::Relaxed);
         self.arrived.store(!state.arrived.is_empty() || state.dead, Ordering::Relaxed);
         self.repost_due.store(state.repost_due(), Ordering::Relaxed);
-        self.completed.store(!state.done.is_empty() || state.dead, Ordering::Relaxed);
     }
 }
 
@@ -66,7 +69,8 @@ impl Hints {
 #[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) mem: Box<[u8]>,
-    pub(crate) len: usize,
+    /// At most 2^30: a `u32` keeps this small.
+    len: u32,
     /// It is the place of an operation in the queue, and the next of the operations is the one.
     pub(crate) is_operation: bool,
 }
@@ -74,21 +78,50 @@ pub(crate) struct Message {
 impl Message {
     /// Room for a message.
     pub(crate) fn new(mem: Box<[u8]>) -> Self {
-        Self { mem, len: 0, is_operation: false }
+        Self::with_len(mem, 0)
     }
 
-    fn bytes(&self) -> &[u8] {
-        &self.mem[..self.len]
+    #[allow(clippy::cast_possible_truncation, reason = "memory of a message has 2^30 bytes at most")]
+    fn with_len(mem: Box<[u8]>, len: usize) -> Self {
+        Self { len: len as u32, mem, is_operation: false }
+    }
+
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.mem[..self.len as usize]
+    }
+
+    #[inline]
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.mem[..self.len as usize]
+    }
+
+    /// Makes it `len` bytes long, or as long as there is room.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "memory of a message has 2^30 bytes at most")]
+    pub(crate) fn set_len(&mut self, len: usize) {
+        self.len = len.min(self.mem.len()) as u32;
+    }
+
+    /// Takes it out, and leaves nothing.
+    pub(crate) fn take(&mut self) -> Self {
+        Self { mem: mem::take(&mut self.mem), ..*self }
     }
 }
 
 /// What became of work that was given to the device.
 #[derive(Debug, Default)]
-#[must_use = "wakers are to be fired, and an overrun or a refusal ends the track"]
+#[must_use = "wakers are to be fired, and a failure ends the track"]
 pub(crate) struct Progress {
     pub(crate) wakes: Wakes,
-    pub(crate) overrun: Option<Overrun>,
-    pub(crate) refusal: Option<Refusal>,
+    pub(crate) failed: Option<Failed>,
+}
+
+/// Why the device takes nothing more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Failed {
+    Overrun(Overrun),
+    Refused(Refusal),
 }
 
 /// An access that the receiver's memory refused.
@@ -156,8 +189,6 @@ struct State {
     sender: Waiter,
     /// Waits for a message.
     receiver: Waiter,
-    /// Waits for an operation to be over.
-    completer: Waiter,
 }
 
 enum Placed {
@@ -191,9 +222,9 @@ impl Lane {
                 receiver_gone: false,
                 sender: Waiter::default(),
                 receiver: Waiter::default(),
-                completer: Waiter::default(),
             }),
             hints: Hints { freed: AtomicBool::new(true), ..Hints::default() },
+            completer: WakerSlot::new(),
             sender: index,
             target: Arc::clone(to.domain()),
             counts: LaneCounts::default(),
@@ -247,21 +278,13 @@ impl Lane {
         }
         self.counts.doorbells.add(1);
         self.counts.sends.add((queue.len() - operations.len()) as u64);
-        self.counts.operations.add(operations.len() as u64);
         let mut placed = false;
+        let mut lined_up = false;
         // No buffer may be dropped in here: it would ask for the lock.
         for buf in queue.drain(..) {
-            if buf.is_operation() {
-                let first = state.posted.is_empty();
-                state.posted.push_back(buf.into_message());
-                state.operations.extend(operations.pop_front());
-                if first {
-                    placed |= state.pump(self, &mut progress);
-                }
-                continue;
-            }
-            if !state.posted.is_empty() {
-                state.posted.push_back(buf.into_message());
+            if buf.is_operation() || !state.posted.is_empty() || state.halted {
+                lined_up = true;
+                placed |= self.line_up(&mut state, buf, operations, &mut progress);
                 continue;
             }
             match state.place(&buf, &[], &self.counts) {
@@ -271,7 +294,7 @@ impl Lane {
                 }
                 Placed::NoReceive => state.posted.push_back(buf.into_message()),
                 Placed::TooLong(overrun) => {
-                    progress.overrun = Some(overrun);
+                    progress.failed = Some(Failed::Overrun(overrun));
                     // The rest lines up behind it, until the track ends.
                     state.posted.push_back(buf.into_message());
                 }
@@ -281,6 +304,10 @@ impl Lane {
             progress.wakes = state.wakes();
         }
         self.hints.update(&state);
+        drop(state);
+        if lined_up {
+            self.completer.wake();
+        }
         Ok(progress)
     }
 
@@ -338,6 +365,8 @@ impl Lane {
         }
         taken.dead = state.dead;
         self.hints.update(&state);
+        drop(state);
+        self.wake_completer();
         taken
     }
 
@@ -352,11 +381,11 @@ impl Lane {
         }
         taken.dead = state.dead;
         // Whoever waited before is superseded by this call, which answers now or registers anew.
-        let (superseded, overrun) = match &mut taken.reposted {
-            Some((_, progress)) => (progress.wakes.receiver.take(), progress.overrun.is_some()),
+        let (superseded, failed) = match &mut taken.reposted {
+            Some((_, progress)) => (progress.wakes.receiver.take(), progress.failed.is_some()),
             None => (None, false),
         };
-        let found = !ready.is_empty() || state.dead || overrun;
+        let found = !ready.is_empty() || state.dead || failed;
         let mut old = None;
         if !found {
             self.counts.recv_arms.add(1);
@@ -364,6 +393,7 @@ impl Lane {
         }
         self.hints.update(&state);
         drop(state);
+        self.wake_completer();
         drop((superseded, old));
         (found, taken)
     }
@@ -404,7 +434,7 @@ impl Lane {
         let State { receives, returned, .. } = state;
         receives.append(returned);
         let mut progress = Progress::default();
-        if state.pump(self, &mut progress) {
+        if !state.posted.is_empty() && state.pump(self, &mut progress) {
             progress.wakes = state.wakes();
         }
         Some((count, progress))
@@ -424,8 +454,10 @@ impl Lane {
             mem::take(&mut state.free),
         );
         self.hints.update(&state);
+        self.hints.completed.store(true, Ordering::Relaxed);
         let wakes = state.wakes();
         drop(state);
+        self.completer.wake();
         drop(lost);
         wakes
     }
@@ -452,7 +484,7 @@ impl State {
                 Some((message, waits)) => {
                     self.posted.push_front(message);
                     if let Placed::TooLong(overrun) = waits {
-                        progress.overrun = Some(overrun);
+                        progress.failed = Some(Failed::Overrun(overrun));
                     }
                     break;
                 }
@@ -461,17 +493,13 @@ impl State {
         went
     }
 
-    /// Everybody who waits. Who waits for a completion waits on if there is none.
+    /// Who waits for a slot or a message.
     fn wakes(&mut self) -> Wakes {
-        let completed = self.dead || !self.done.is_empty();
-        Wakes {
-            sender: self.sender.take(),
-            receiver: self.receiver.take(),
-            completer: if completed { self.completer.take() } else { None },
-        }
+        Wakes { sender: self.sender.take(), receiver: self.receiver.take() }
     }
 
-    /// Copies a message, `head` and then `body`, into a receive: the device's DMA.
+    /// Copies a message, `head` and then a `body` where there is one, into a receive: the device's DMA.
+    #[inline]
     fn place(&mut self, head: &[u8], body: &[u8], counts: &LaneCounts) -> Placed {
         let Some(mut mem) = self.receives.pop() else {
             if !mem::replace(&mut self.stalled, true) {
@@ -483,13 +511,18 @@ impl State {
         let Some(room) = mem.get_mut(..len) else {
             return Placed::TooLong(Overrun { len, room: mem.len() });
         };
-        let (first, second) = room.split_at_mut(head.len());
-        first.copy_from_slice(head);
-        second.copy_from_slice(body);
+        match body.is_empty() {
+            true => room.copy_from_slice(head),
+            false => {
+                let (first, second) = room.split_at_mut(head.len());
+                first.copy_from_slice(head);
+                second.copy_from_slice(body);
+            }
+        }
         counts.dma_copies.add(1);
         counts.dma_bytes.add(len as u64);
         self.stalled = false;
-        self.arrived.push_back(Message { len, ..Message::new(mem) });
+        self.arrived.push_back(Message::with_len(mem, len));
         Placed::Yes
     }
 

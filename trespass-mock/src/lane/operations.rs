@@ -1,10 +1,12 @@
 //! One-sided operations in the queue of a lane: doing them, and what is over.
 
+use std::collections::VecDeque;
 use std::mem;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
-use super::{Lane, Message, Placed, Progress, Refusal, State};
+use super::{Failed, Lane, Message, Placed, Progress, Refusal, State};
+use crate::buffer::MockSendBuf;
 use crate::memory::{Action, Done, Operation, Payload};
 
 /// What there was to take of operations.
@@ -18,6 +20,25 @@ pub(crate) enum TakenDone {
 
 /// One-sided operations, on the sending side.
 impl Lane {
+    /// Puts `buf` at the end of what waits, with the operation whose place it is, and does what can be done. Whether anything
+    /// went.
+    #[inline(never)]
+    pub(super) fn line_up(
+        &self,
+        state: &mut State,
+        buf: MockSendBuf,
+        operations: &mut VecDeque<Operation>,
+        progress: &mut Progress,
+    ) -> bool {
+        let first = state.posted.is_empty();
+        if buf.is_operation() {
+            self.counts.operations.add(1);
+            state.operations.extend(operations.pop_front());
+        }
+        state.posted.push_back(buf.into_message());
+        first && state.pump(self, progress)
+    }
+
     /// Claims a place among the fetches.
     pub(crate) fn claim_fetch(&self) -> bool {
         let mut state = self.state();
@@ -59,6 +80,7 @@ impl Lane {
             return if state.dead { TakenDone::Dead } else { TakenDone::None };
         };
         state.fetches += usize::from(fetch);
+        self.hints.completed.store(!state.done.is_empty() || state.dead, Ordering::Relaxed);
         let mut unused = Some(slot);
         if !state.dead {
             state.free.extend(unused.take());
@@ -73,17 +95,25 @@ impl Lane {
         TakenDone::Done(tag, payload)
     }
 
+    /// Wakes who waits for an operation to be over, if one is. No lock may be held.
+    #[inline]
+    pub(super) fn wake_completer(&self) {
+        if self.hints.completed.load(Ordering::Relaxed) {
+            self.completer.wake();
+        }
+    }
+
     /// Whether an operation is over, or the track; if not, `waker` is told when one is.
     pub(crate) fn poll_done(&self, waker: &Waker) -> bool {
-        let mut state = self.state();
-        if state.dead || !state.done.is_empty() {
+        let over = |state: &State| state.dead || !state.done.is_empty();
+        if over(&self.state()) {
             return true;
         }
+        // What is over from here on wakes it, or is seen by the second look.
+        self.completer.register(waker);
+        let state = self.state();
         self.counts.send_arms.add(1);
-        let old = state.completer.register(waker);
-        drop(state);
-        drop(old);
-        false
+        over(&state)
     }
 }
 
@@ -107,12 +137,13 @@ impl State {
         if let Some(why) = payload.refused() {
             self.halted = true;
             lane.counts.refusals.add(1);
-            progress.refusal = Some(Refusal { requester: lane.sender, why });
+            progress.failed = Some(Failed::Refused(Refusal { requester: lane.sender, why }));
         } else if let Some(len) = moved {
             lane.counts.dma_copies.add(1);
             lane.counts.dma_bytes.add(len as u64);
         }
         self.complete(Done { tag, payload, slot: slot.mem, fetch });
+        lane.hints.completed.store(true, Ordering::Relaxed);
         None
     }
 

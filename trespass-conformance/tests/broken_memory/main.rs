@@ -1,0 +1,61 @@
+//! The properties of one-sided memory are themselves tested: the mock with a fault in its memory, for every fault that is
+//! listed, is caught by the property that is there for it; and every property catches something.
+
+#[macro_use]
+#[path = "../support/faults.rs"]
+mod faults;
+
+mod fabric;
+mod fault;
+mod region;
+mod remote;
+mod track;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use fabric::BrokenHarness;
+use fault::{ALSO, Fault, TABLE};
+use trespass_conformance::{Property, memory_properties};
+
+trespass_conformance::memory_conformance_tests!(BrokenHarness::new(Fault::Nothing));
+
+/// Checks that the property that is named for `fault` fails with what it should say.
+fn catch(fault: Fault) {
+    let row = TABLE.iter().find(|(listed, ..)| *listed == fault).expect("a fault of the table");
+    catch_by(row);
+}
+
+#[test]
+fn other_properties_catch_it_too() {
+    ALSO.iter().for_each(catch_by);
+}
+
+fn catch_by((fault, name, says): &(Fault, &str, &str)) {
+    let text = failure_of(*fault, name);
+    assert!(text.contains(says), "{fault:?} was noticed by {name}, but by: {text}");
+}
+
+/// What property `name` says of `fault`.
+fn failure_of(fault: Fault, name: &str) -> String {
+    let mut harness = BrokenHarness::new(fault);
+    // It will not come, whatever it is: there is no sense in waiting for long.
+    harness.patience = Duration::from_millis(700);
+    let failed = catch_unwind(AssertUnwindSafe(|| property(name).check(&harness)));
+    let Err(panic) = failed else { panic!("{fault:?} was not noticed by {name}") };
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or(panic.downcast_ref::<&str>().map(ToString::to_string)).expect("a panic with a text")
+}
+
+fn property(name: &str) -> Property<BrokenHarness> {
+    let found = memory_properties().into_iter().find(|property| property.to_string() == name);
+    found.unwrap_or_else(|| panic!("there is no property {name}"))
+}
+
+#[test]
+fn every_property_catches_something() {
+    for property in memory_properties::<BrokenHarness>() {
+        let caught = TABLE.iter().chain(ALSO).any(|(_, name, _)| *name == property.to_string());
+        assert!(caught, "no fault is there for {property}: can it fail at all?");
+    }
+}
