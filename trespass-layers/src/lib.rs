@@ -1,0 +1,15 @@
+//! Layers over any fabric. Each is itself a fabric, so the application above does not change; only `main` says which.
+//!
+//! - [`Checked`] holds both sides of the boundary to the contract, in debug builds.
+//!
+//! A layer of one's own is an implementation of [`Layer`]: how a track is wrapped, and what to do about connections.
+//!
+//! Dispatch is static, and a layer is usable from any thread ([`ThreadFabric`](trespass_core::ThreadFabric)) where the
+//! fabric below is. Layers stack: `Checked<Checked<F>>` is a type like any other.
+#![forbid(unsafe_code)]
+
+pub mod checked;
+mod layer;
+
+pub use checked::Checked;
+pub use layer::{Event, Handshake, Layer, Layered, LayeredIncoming, LayeredListener};
