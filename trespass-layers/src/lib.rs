@@ -1,6 +1,7 @@
 //! Layers over any fabric. Each is itself a fabric, so the application above does not change; only `main` says which.
 //!
 //! - [`Checked`] holds both sides of the boundary to the contract, in debug builds.
+//! - [`Metered`] counts what passes, and exports it.
 //!
 //! A layer of one's own is an implementation of [`Layer`]: how a track is wrapped, and what to do about connections.
 //!
@@ -10,6 +11,8 @@
 
 pub mod checked;
 mod layer;
+pub mod metered;
 
 pub use checked::Checked;
 pub use layer::{Event, Handshake, Layer, Layered, LayeredIncoming, LayeredListener};
+pub use metered::Metered;

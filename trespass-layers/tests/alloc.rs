@@ -5,7 +5,7 @@ use allocation_counter::measure;
 use futures_executor::block_on;
 use std::task::{Context, Waker};
 use trespass_core::{Fabric, Incoming, ListenerExt, Track};
-use trespass_layers::Checked;
+use trespass_layers::{Checked, Metered};
 use trespass_mock::{MockAddr, MockConfig, MockFabric, MockNet};
 
 fn mock() -> MockFabric {
@@ -59,6 +59,11 @@ fn there() -> MockAddr {
 #[test]
 fn a_checked_message_allocates_nothing() {
     allocates_nothing(&Checked::over(mock()), &there());
+}
+
+#[test]
+fn a_counted_message_allocates_nothing() {
+    allocates_nothing(&Metered::over(mock()), &there());
 }
 
 /// Without `debug_assertions` nothing is left of the check.

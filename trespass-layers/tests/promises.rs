@@ -2,9 +2,10 @@
 
 use static_assertions::assert_impl_all;
 use trespass_core::ThreadFabric;
-use trespass_layers::Checked;
+use trespass_layers::{Checked, Metered};
 use trespass_mock::MockFabric;
 
 assert_impl_all!(Checked<MockFabric>: ThreadFabric);
+assert_impl_all!(Metered<MockFabric>: ThreadFabric);
 // Layers stack.
-assert_impl_all!(Checked<Checked<MockFabric>>: ThreadFabric);
+assert_impl_all!(Checked<Metered<Checked<MockFabric>>>: ThreadFabric);

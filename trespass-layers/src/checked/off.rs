@@ -39,7 +39,9 @@ impl SendCheck {
     }
 
     #[inline]
-    pub(super) fn before_reserve(&self) {}
+    pub(super) fn before_reserve(&self) -> usize {
+        0
+    }
 
     #[inline]
     pub(super) fn reserved(&mut self, _: usize, _: usize) -> (Claim, Kept) {
@@ -47,7 +49,7 @@ impl SendCheck {
     }
 
     #[inline]
-    pub(super) fn not_reserved<E>(&mut self, (): (), _: usize, _: &TryError<E>) {}
+    pub(super) fn not_reserved<E>(&mut self, _: usize, _: usize, _: &TryError<E>) {}
 
     #[inline]
     pub(super) fn sent(&mut self, _: &Claim) {}
