@@ -5,7 +5,7 @@ use allocation_counter::measure;
 use futures_executor::block_on;
 use std::task::{Context, Waker};
 use trespass_core::{Fabric, Incoming, ListenerExt, Track};
-use trespass_layers::{Checked, Metered};
+use trespass_layers::{Checked, Either, Metered};
 use trespass_mock::{MockAddr, MockConfig, MockFabric, MockNet};
 
 fn mock() -> MockFabric {
@@ -64,6 +64,13 @@ fn a_checked_message_allocates_nothing() {
 #[test]
 fn a_counted_message_allocates_nothing() {
     allocates_nothing(&Metered::over(mock()), &there());
+}
+
+#[test]
+fn a_message_of_either_side_allocates_nothing() {
+    type Chosen = Either<MockFabric, Metered<MockFabric>>;
+    allocates_nothing::<Chosen>(&Either::Left(mock()), &Either::Left(there()));
+    allocates_nothing::<Chosen>(&Either::Right(Metered::over(mock())), &Either::Right(there()));
 }
 
 /// Without `debug_assertions` nothing is left of the check.

@@ -2,10 +2,11 @@
 
 use static_assertions::assert_impl_all;
 use trespass_core::ThreadFabric;
-use trespass_layers::{Checked, Metered};
+use trespass_layers::{Checked, Either, Metered};
 use trespass_mock::MockFabric;
 
 assert_impl_all!(Checked<MockFabric>: ThreadFabric);
 assert_impl_all!(Metered<MockFabric>: ThreadFabric);
+assert_impl_all!(Either<MockFabric, Metered<MockFabric>>: ThreadFabric);
 // Layers stack.
 assert_impl_all!(Checked<Metered<Checked<MockFabric>>>: ThreadFabric);
