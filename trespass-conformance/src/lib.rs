@@ -6,8 +6,9 @@
 //! trespass_conformance::conformance_tests!(MyHarness);
 //! ```
 //!
-//! That makes one `#[test]` per property, in a module per group. A program that has to run everything itself (because
-//! it runs inside one boot of a machine, say) calls [`run_all`].
+//! That makes one `#[test]` per property, in a module per group; for datagram tracks the macro is
+//! [`datagram_conformance_tests`], and the harness the same trait. A program that has to run everything itself (because
+//! it runs inside one boot of a machine, say) calls [`run_all`] or [`run_all_for_datagrams`].
 //!
 //! Every wait in this kit has a deadline ([`Harness::patience`]), and a property that hangs in a call of the fabric ends
 //! the process: nothing here waits without end.
@@ -20,6 +21,7 @@
 pub mod buffers;
 pub mod carriers;
 pub mod connections;
+pub mod datagrams;
 pub mod ends;
 pub mod flow;
 mod harness;
@@ -30,7 +32,7 @@ mod traffic;
 mod wait;
 pub mod waking;
 
-pub use harness::{Deadlines, Fabrics, Harness, time_scale};
-pub use registry::properties;
-pub use run::{Property, Summary, run_all};
+pub use harness::{DatagramHarness, Deadlines, Fabrics, Harness, ReliableHarness, time_scale};
+pub use registry::{datagram_properties, properties};
+pub use run::{Property, Summary, run_all, run_all_for_datagrams};
 pub use wait::block_on;

@@ -5,7 +5,7 @@ use allocation_counter::measure;
 use futures_executor::block_on;
 use std::task::{Context, Waker};
 use trespass_core::{Fabric, Incoming, ListenerExt, Track};
-use trespass_layers::{Checked, Either, Metered};
+use trespass_layers::{Checked, Either, Lossy, Metered, lossy::LossyConfig};
 use trespass_mock::{MockAddr, MockConfig, MockFabric, MockNet};
 
 fn mock() -> MockFabric {
@@ -71,6 +71,11 @@ fn a_message_of_either_side_allocates_nothing() {
     type Chosen = Either<MockFabric, Metered<MockFabric>>;
     allocates_nothing::<Chosen>(&Either::Left(mock()), &Either::Left(there()));
     allocates_nothing::<Chosen>(&Either::Right(Metered::over(mock())), &Either::Right(there()));
+}
+
+#[test]
+fn a_datagram_that_is_not_held_back_allocates_nothing() {
+    allocates_nothing(&Lossy::over(mock(), LossyConfig::new(1)), &there());
 }
 
 /// Without `debug_assertions` nothing is left of the check.

@@ -45,6 +45,14 @@ pub use handshake::EitherHandshake;
 ///
 /// # Deliveries
 /// Both fabrics' tracks must promise the same: a choice between a reliable track and a datagram track does not compile.
+/// ```compile_fail,E0271
+/// use trespass_core::Fabric;
+/// use trespass_layers::{Either, Lossy};
+/// use trespass_mock::MockFabric;
+///
+/// fn run<F: Fabric>(_: F) {}
+/// run(Either::<MockFabric, Lossy<MockFabric>>::Left(MockFabric::new()));
+/// ```
 ///
 /// # Costs
 /// A branch per call, always the same way; no allocation per message. A handshake allocates once. Buffers and tracks are
