@@ -81,7 +81,7 @@ pub enum Event<'a, A, E> {
     Listening(&'a A),
     /// Nobody does: it cannot be listened at.
     NotListening(&'a A, &'a E),
-    /// A listener has ended, or was found closed. Heard again at each poll.
+    /// A listener has ended by itself: not because it was closed. Heard once.
     ListenerEnded(&'a A, &'a E),
     /// A connection to this address has begun.
     Connecting(&'a A),
@@ -129,7 +129,12 @@ impl<L: Layer<F>, F: Fabric> Fabric for Layered<L, F> {
         match self.inner.listen(addr) {
             Ok(inner) => {
                 self.layer.note(Event::Listening(&inner.local()));
-                Ok(LayeredListener { inner, layer: self.layer.clone(), listening: L::Listening::default() })
+                Ok(LayeredListener {
+                    inner,
+                    layer: self.layer.clone(),
+                    listening: L::Listening::default(),
+                    over: false,
+                })
             }
             Err(error) => {
                 self.layer.note(Event::NotListening(addr, &error));
@@ -187,6 +192,8 @@ pub struct LayeredListener<L: Layer<F>, F: Fabric> {
     inner: F::Listener,
     layer: L,
     listening: L::Listening,
+    /// The user has closed it, or the layer has heard of its end.
+    over: bool,
 }
 
 impl<L: Layer<F>, F: Fabric> LayeredListener<L, F> {
@@ -221,13 +228,16 @@ impl<L: Layer<F>, F: Fabric> Listener for LayeredListener<L, F> {
                 Ok(LayeredIncoming { inner, answer: Answer { layer: self.layer.clone(), unanswered: Some(peer) } })
             }
             Err(error) => {
-                self.layer.note(Event::ListenerEnded(&self.inner.local(), &error));
+                if !std::mem::replace(&mut self.over, true) {
+                    self.layer.note(Event::ListenerEnded(&self.inner.local(), &error));
+                }
                 Err(error.into())
             }
         })
     }
 
     fn close(&mut self) {
+        self.over = true;
         self.layer.closing(&mut self.listening);
         self.inner.close();
     }

@@ -6,6 +6,7 @@ use futures_executor::block_on;
 use support::{fresh_addr, mocks};
 use trespass_core::{
     ErrorKind, Fabric, Incoming, Listener, ListenerExt, RecvSide, RecvSideExt, SendSide, SendSideExt, Track,
+    TransportError,
 };
 use trespass_layers::Metered;
 use trespass_mock::{MockAddr, MockConfig, MockFabric};
@@ -102,12 +103,23 @@ fn connections_and_their_failures_are_counted() {
     }
     assert!(server.listen(&addr).is_err(), "two listeners at one address");
     listener.close();
-    assert!(block_on(listener.incoming()).is_err());
+    assert!(block_on(listener.incoming()).is_err() && block_on(listener.incoming()).is_err());
     let (server, client) = (server.snapshot(), client.snapshot());
     assert_eq!((client.connects, client.connected, client.errors.of(ErrorKind::Refused)), (4, 1, 3));
     assert_eq!((server.requests, server.accepted, server.refused), (3, 1, 2));
     let listens = server.errors.of(ErrorKind::Busy);
     assert_eq!((listens, server.errors.total()), (1, 1), "a close of one's own is no error: {:?}", server.errors);
+}
+
+#[test]
+fn the_end_of_a_listener_is_counted_once() {
+    let [server, _] = fabrics();
+    let mut listener = server.listen(&fresh_addr()).expect("a listener");
+    server.inner().kill();
+    let kinds = [(); 3].map(|()| block_on(listener.incoming()).err().map(|error| error.kind()));
+    assert_eq!(kinds, [Some(ErrorKind::Device); 3]);
+    let errors = server.snapshot().errors;
+    assert_eq!(errors.iter().collect::<Vec<_>>(), [(ErrorKind::Device, 1)]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bad::{Bad, Bug};
-use trespass_conformance::{DatagramHarness, Deadlines, Fabrics, Harness, datagram_properties};
+use trespass_conformance::{DatagramHarness, Deadlines, Fabrics, Harness, datagram_properties, run_all_for_datagrams};
 use trespass_core::{Fabric, ThreadFabric};
 use trespass_layers::{Layered, Lossy, lossy::LossyConfig};
 use trespass_mock::{MockAddr, MockConfig, MockFabric, MockNet};
@@ -138,6 +138,16 @@ fn every_property_of_datagrams_catches_something() {
         let caught = TABLE.iter().any(|(_, name, _)| *name == property.to_string());
         assert!(caught || property.group != "datagrams", "no bug is there for {property}: can it fail at all?");
     }
+}
+
+#[test]
+fn filters_choose_and_the_summary_counts() {
+    let filters = ["datagrams::".to_owned(), "one_flush_is_one_doorbell".to_owned()];
+    let patience = Duration::from_secs(30);
+    let summary = run_all_for_datagrams(&harness::<Datagrams>(Bug::Nothing, patience), &filters);
+    assert_eq!((summary.passed.len(), summary.skipped.len(), summary.failed.len()), (11, 1, 0), "{summary}");
+    let names = datagram_properties::<BadHarness<Datagrams>>().into_iter().map(|property| property.to_string());
+    assert!(names.into_iter().all(|name| !name.starts_with("carriers::")), "carriers need tracks that lose nothing");
 }
 
 /// The tracks under a harness are datagram tracks, or nothing of this shows anything.

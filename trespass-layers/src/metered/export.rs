@@ -43,7 +43,7 @@ pub(super) fn event<A: Address, E: TransportError>(name: &str, event: &Event<'_,
             tracing::warn!(target: "trespass", fabric = name, %addr, kind = %error.kind(), %error, "cannot listen");
         }
         Event::ListenerEnded(addr, error) => {
-            tracing::debug!(target: "trespass", fabric = name, %addr, kind = %error.kind(), %error, "a listener has ended");
+            tracing::warn!(target: "trespass", fabric = name, %addr, kind = %error.kind(), %error, "a listener has ended");
         }
         Event::Refused(peer) => tracing::debug!(target: "trespass", fabric = name, %peer, "a request is refused"),
         Event::Failed(role, peer, error) => {

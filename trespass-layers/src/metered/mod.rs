@@ -5,7 +5,6 @@ mod export;
 mod track;
 
 use std::sync::Arc;
-use std::task::Poll;
 
 use trespass_core::{Fabric, Role, TransportError};
 
@@ -82,7 +81,7 @@ pub struct Meter {
 impl<F: Fabric> Layer<F> for Meter {
     type Error = F::Error;
     type Track = Metering<F::Track>;
-    type Listening = Listening;
+    type Listening = ();
 
     fn track(&self, track: F::Track, role: Role, peer: &F::Addr) -> Self::Track {
         one_more(match role {
@@ -100,29 +99,11 @@ impl<F: Fabric> Layer<F> for Meter {
             Event::Connecting(_) => one_more(&totals.connects),
             Event::Requested(_) => one_more(&totals.requests),
             Event::Refused(_) => one_more(&totals.refused),
-            Event::Failed(_, _, error) | Event::NotListening(_, error) => totals.error(error.kind()),
-            // Counted once, by `polled`.
-            Event::ListenerEnded(..) | Event::Listening(_) => {}
+            Event::Failed(_, _, error) | Event::NotListening(_, error) | Event::ListenerEnded(_, error) => {
+                totals.error(error.kind());
+            }
+            Event::Listening(_) => {}
         }
         export::event(&self.name, &event);
     }
-
-    fn polled(&self, listening: &mut Listening, polled: Poll<Result<(), &F::Error>>) {
-        if let Poll::Ready(Err(error)) = polled {
-            let again = std::mem::replace(&mut listening.over, true);
-            if !again {
-                self.totals.error(error.kind());
-            }
-        }
-    }
-
-    fn closing(&self, listening: &mut Listening) {
-        listening.over = true;
-    }
-}
-
-/// Whether the end of a listener is known.
-#[derive(Debug, Default)]
-pub struct Listening {
-    over: bool,
 }
