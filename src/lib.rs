@@ -3,6 +3,7 @@
 
 pub use trespass_carriers as carriers;
 pub use trespass_core as core;
+pub use trespass_layers as layers;
 #[cfg(feature = "mock")]
 pub use trespass_mock as mock;
 #[cfg(feature = "verbs")]

@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 
 use trespass_core::{Endpoint, ErrorKind, RecvSide, SendSide};
 
-use crate::harness::{Harness, skip};
+use crate::harness::{Harness, ReliableHarness, skip};
 use crate::traffic::{
-    Pair, close, exchange, expect_kind, kept_back, length, now, one_way, pair, put, put_flushed, receive_end,
+    Pair, arrive, close, exchange, expect_kind, kept_back, length, now, one_way, pair, put, put_flushed, receive_end,
     reserve_all, settle, stamp, take, try_put,
 };
 use crate::wait::{SendWait, Waits, both, poll_once};
 
 /// Messages of all lengths, both ways at once: each arrives, once, in the order in which it was queued, and then there
 /// are no more.
-pub fn messages_arrive_once_in_order<H: Harness>(h: &H) {
+pub fn messages_arrive_once_in_order<H: ReliableHarness>(h: &H) {
     let Pair { mut client, mut server, .. } = pair(h);
     let max = client.limits().max_message;
     let room = client.limits().send_slots.min(server.limits().recv_slots) as u64;
@@ -63,7 +63,7 @@ async fn talk_and_listen<T: SendSide + RecvSide>(track: &mut T, count: u64, max:
 
 /// All that was flushed before a clean close arrives: what the receiver's device has room for even when it is read only
 /// afterwards.
-pub fn flushed_messages_arrive_before_a_close<H: Harness>(h: &H) {
+pub fn flushed_messages_arrive_before_a_close<H: ReliableHarness>(h: &H) {
     for flush_each in [true, false] {
         let Pair { mut client, mut server, .. } = pair(h);
         let count = client.limits().send_slots.min(server.limits().recv_slots) as u64;
@@ -83,7 +83,7 @@ pub fn flushed_messages_arrive_before_a_close<H: Harness>(h: &H) {
 }
 
 /// A close waits for the messages that had no room yet, while a slow receiver makes it.
-pub fn a_close_waits_for_a_slow_receiver<H: Harness>(h: &H) {
+pub fn a_close_waits_for_a_slow_receiver<H: ReliableHarness>(h: &H) {
     let Pair { mut client, mut server, .. } = pair(h);
     let (held, sent) = stall(h, &mut client, &mut server, 0);
     assert!(poll_once(|cx| client.poll_close(cx)).is_none(), "a close is over, though nobody takes the messages");
@@ -121,15 +121,13 @@ pub fn a_full_send_queue_would_block<H: Harness>(h: &H) {
         pair.client.send(buf).expect("a send");
     }
     pair.client.flush().expect("a flush");
-    for id in 0..slots as u64 {
-        h.wait("a message", take(&mut pair.server, id, 8));
-    }
+    arrive(h, &mut pair.server, 0..slots as u64, 8);
     exchange(h, &mut pair.client, &mut pair.server, 1000);
 }
 
 /// A receiver that holds all its buffers stalls the sender, which gets `WouldBlock`, no error, and no more slots than
 /// there are. When it lets go everything goes on.
-pub fn a_receiver_that_holds_all_stalls_the_sender<H: Harness>(h: &H) {
+pub fn a_receiver_that_holds_all_stalls_the_sender<H: ReliableHarness>(h: &H) {
     let mut pair = pair(h);
     for round in 0..2 {
         let first = round * 10_000;
@@ -154,7 +152,7 @@ pub fn a_receiver_that_holds_all_stalls_the_sender<H: Harness>(h: &H) {
 }
 
 /// A stall may last: one message that waits, or as many as there are slots, and no error comes of it.
-pub fn a_stall_may_last<H: Harness>(h: &H) {
+pub fn a_stall_may_last<H: ReliableHarness>(h: &H) {
     let mut pair = pair(h);
     let room = pair.server.limits().recv_slots as u64;
     let (mut held, mut sent) = (Vec::new(), 0);
@@ -209,7 +207,7 @@ pub(crate) fn stall<H: Harness, S: SendSide, R: RecvSide>(
 }
 
 /// `posted` starts at `recv_slots`, never falls, is never behind what was received, and counts each receive once.
-pub fn posted_counts_receives<H: Harness>(h: &H) {
+pub fn posted_counts_receives<H: ReliableHarness>(h: &H) {
     let mut pair = pair(h);
     for (side, name) in [(&pair.client, "client"), (&pair.server, "server")] {
         assert_eq!(side.posted(), side.limits().recv_slots as u64, "posted at the start, on the {name}");
@@ -257,9 +255,7 @@ pub fn one_flush_is_one_doorbell<H: Harness>(h: &H) {
             assert_eq!(now - rung, expected, "doorbells for one flush of {queued} messages");
             rung = now;
         }
-        for next in id..id + count as u64 {
-            h.wait("a message", take(&mut pair.server, next, 16));
-        }
+        arrive(h, &mut pair.server, id..id + count as u64, 16);
         settle(h, &mut pair.client);
         // Waiting for slots flushes too, but there was nothing left.
         assert_eq!(h.doorbells(&pair.client), Some(rung), "doorbells for a wait with nothing queued");
@@ -268,7 +264,7 @@ pub fn one_flush_is_one_doorbell<H: Harness>(h: &H) {
 }
 
 /// A direction that is stalled leaves the other be, and goes on when it can.
-pub fn directions_are_independent<H: Harness>(h: &H) {
+pub fn directions_are_independent<H: ReliableHarness>(h: &H) {
     let mut pair = pair(h);
     let (held, sent) = stall(h, &mut pair.client, &mut pair.server, 0);
     let slots = pair.server.limits().recv_slots as u64;
@@ -290,7 +286,7 @@ pub fn directions_are_independent<H: Harness>(h: &H) {
 
 /// A message that was sent and not flushed may wait, but not for longer than the next flush; and one that was reserved and
 /// not sent never arrives.
-pub fn only_what_was_sent_arrives<H: Harness>(h: &H) {
+pub fn only_what_was_sent_arrives<H: ReliableHarness>(h: &H) {
     let mut pair = pair(h);
     let mut never = now(pair.client.try_reserve(30)).expect("a slot of an idle track");
     stamp(&mut never, 666);

@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use trespass_core::{ErrorKind, Fabric, InOrder, Lossless, ThreadFabric, ThreadMemoryFabric, Track};
+use trespass_core::{
+    Datagram, Delivery, ErrorKind, Fabric, InOrder, Lossless, ThreadFabric, ThreadMemoryFabric, Track,
+};
 
 /// Two fabrics that reach each other. They may be two handles of the same one.
 #[derive(Debug, Clone)]
@@ -72,8 +74,8 @@ pub struct Deadlines {
 /// assert_eq!((summary.passed.len(), summary.failed.len()), (1, 0), "{summary}");
 /// ```
 pub trait Harness: Sync {
-    /// The fabric. Its tracks are reliable; a group for datagrams has a harness of its own when there is one.
-    type Fabric: ThreadFabric<Track: Track<Delivery: Lossless + InOrder>>;
+    /// The fabric. What its tracks promise decides which properties there are for it.
+    type Fabric: ThreadFabric;
 
     /// Two fabrics that reach each other.
     fn fabrics(&self) -> Fabrics<Self::Fabric>;
@@ -138,11 +140,29 @@ pub trait Harness: Sync {
     }
 }
 
+/// A harness for tracks that lose nothing and keep order. Implemented for all that fit.
+pub trait ReliableHarness: Harness<Fabric: Fabric<Track: Track<Delivery: Lossless + InOrder>>> {}
+
+impl<H> ReliableHarness for H where H: Harness<Fabric: Fabric<Track: Track<Delivery: Lossless + InOrder>>> {}
+
+/// A harness for datagram tracks. Implemented for all that fit.
+///
+/// The network between the two fabrics may lose, duplicate and reorder: what has to arrive is sent again until it does.
+/// But one that loses everything shows nothing.
+pub trait DatagramHarness: Harness<Fabric: Fabric<Track: Track<Delivery = Datagram>>> {}
+
+impl<H> DatagramHarness for H where H: Harness<Fabric: Fabric<Track: Track<Delivery = Datagram>>> {}
+
+/// Whether all that is flushed arrives, on the tracks of `H`: properties for any track ask.
+pub(crate) const fn lossless<H: Harness>() -> bool {
+    <<<H::Fabric as Fabric>::Track as Track>::Delivery as Delivery>::LOSSLESS
+}
+
 /// A fabric under test that has one-sided memory: there are more properties then.
 ///
 /// # For implementers
 /// Tracks want four fetch slots or more, and regions up to some hundreds of KiB.
-pub trait MemoryHarness: Harness<Fabric: ThreadMemoryFabric> {
+pub trait MemoryHarness: ReliableHarness<Fabric: ThreadMemoryFabric> {
     /// Whether the device has atomic operations.
     fn has_atomics(&self) -> bool {
         true

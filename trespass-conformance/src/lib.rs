@@ -6,8 +6,9 @@
 //! trespass_conformance::conformance_tests!(MyHarness);
 //! ```
 //!
-//! That makes one `#[test]` per property, in a module per group. A program that has to run everything itself (because
-//! it runs inside one boot of a machine, say) calls [`run_all`].
+//! That makes one `#[test]` per property, in a module per group; for datagram tracks the macro is
+//! [`datagram_conformance_tests`], and the harness the same trait. A program that has to run everything itself (because
+//! it runs inside one boot of a machine, say) calls [`run_all`] or [`run_all_for_datagrams`].
 //!
 //! A fabric with one-sided memory has more to prove: a [`MemoryHarness`], `memory_conformance_tests!` and [`run_memory`].
 //!
@@ -22,6 +23,7 @@
 pub mod buffers;
 pub mod carriers;
 pub mod connections;
+pub mod datagrams;
 pub mod ends;
 pub mod flow;
 mod harness;
@@ -33,7 +35,7 @@ mod traffic;
 mod wait;
 pub mod waking;
 
-pub use harness::{Deadlines, Fabrics, Harness, MemoryHarness, time_scale};
-pub use registry::{memory_properties, properties};
-pub use run::{Property, Summary, run_all, run_memory};
+pub use harness::{DatagramHarness, Deadlines, Fabrics, Harness, MemoryHarness, ReliableHarness, time_scale};
+pub use registry::{datagram_properties, memory_properties, properties};
+pub use run::{Property, Summary, run_all, run_all_for_datagrams, run_memory};
 pub use wait::block_on;

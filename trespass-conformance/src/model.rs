@@ -13,7 +13,7 @@ use proptest::prop_oneof;
 use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
 use trespass_core::{Endpoint, ErrorKind, Fabric, RecvSide, SendBuf, SendSide, Track, TransportError, TryError};
 
-use crate::harness::Harness;
+use crate::harness::{Harness, ReliableHarness};
 use crate::traffic::{bytes, close, exchange, join, kept_back, listen, now, receive_end, settle, stamp};
 use crate::wait::{RecvWait, SendWait, Waits, poll_once};
 
@@ -22,7 +22,7 @@ use crate::wait::{RecvWait, SendWait, Waits, poll_once};
 ///
 /// # Panics
 /// When that does not hold, with the shortest sequence that was found in a short time, and the seed.
-pub fn random_operations_match_the_model<H: Harness>(h: &H) {
+pub fn random_operations_match_the_model<H: ReliableHarness>(h: &H) {
     let fabrics = h.fabrics();
     let listener = std::cell::RefCell::new(listen(h, &fabrics.server));
     check_random(h, 48, vec(operation(), 1..80), |operations| {

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Harness, MemoryHarness, take_skipped};
+use crate::harness::{DatagramHarness, Harness, MemoryHarness, ReliableHarness, take_skipped};
 
 /// One thing that a fabric owes, and how it is checked.
 #[derive(Clone, Copy)]
@@ -96,15 +96,20 @@ impl fmt::Display for Summary {
     }
 }
 
-/// Checks every property whose full name (`group::name`) contains one of `filters`, or all where there are none, and
-/// reports each on the standard error stream.
-pub fn run_all<H: Harness>(h: &H, filters: &[String]) -> Summary {
-    run(h, crate::properties::<H>(), filters)
+/// Checks every property of reliable tracks whose full name (`group::name`) contains one of `filters`, or all where there
+/// are none, and reports each on the standard error stream.
+pub fn run_all<H: ReliableHarness>(h: &H, filters: &[String]) -> Summary {
+    run(h, crate::properties(), filters)
+}
+
+/// The same for datagram tracks.
+pub fn run_all_for_datagrams<H: DatagramHarness>(h: &H, filters: &[String]) -> Summary {
+    run(h, crate::datagram_properties(), filters)
 }
 
 /// The same for the properties of one-sided memory, which [`run_all`] does not check.
 pub fn run_memory<H: MemoryHarness>(h: &H, filters: &[String]) -> Summary {
-    run(h, crate::memory_properties::<H>(), filters)
+    run(h, crate::memory_properties(), filters)
 }
 
 fn run<H: Harness>(h: &H, properties: Vec<Property<H>>, filters: &[String]) -> Summary {

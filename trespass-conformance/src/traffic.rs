@@ -1,11 +1,12 @@
 //! Connected tracks, and messages that can be told apart.
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
+use std::time::{Duration, Instant};
 
 use trespass_core::{Fabric, Incoming, Listener, ListenerExt, RecvSide, SendSide, TransportError, TryError};
 
-use crate::harness::{Fabrics, Harness};
-use crate::wait::{RecvWait, SendWait, Waits, both, both_well, mix};
+use crate::harness::{Fabrics, Harness, lossless};
+use crate::wait::{Counter, RecvWait, SendWait, Waits, both, both_well, mix};
 
 /// Two tracks that are joined to each other, and what they came from.
 pub(crate) struct Pair<F: Fabric> {
@@ -176,7 +177,113 @@ where
 /// Sends message `id` from `a` to `b`.
 pub(crate) fn one_way<H: Harness, A: SendSide, B: RecvSide>(h: &H, a: &mut A, b: &mut B, id: u64) {
     let len = 32.min(a.limits().max_message);
-    h.wait(format_args!("message {id} there"), both(put_flushed(a, id, len), take(b, id, len)));
+    drop(deliver(h, a, b, id, len));
+}
+
+/// Sends message `id` at `len` bytes from `a` to `b`: once, where nothing is lost; else again and again until it arrives.
+pub(crate) fn deliver<H: Harness, A: SendSide, B: RecvSide>(
+    h: &H,
+    a: &mut A,
+    b: &mut B,
+    id: u64,
+    len: usize,
+) -> B::RecvBuf {
+    let what = format_args!("message {id} of {len} bytes");
+    if lossless::<H>() {
+        return h.wait(what, both(put_flushed(a, id, len), take(b, id, len))).1;
+    }
+    insist(h, what, b, id, len, || h.wait(format_args!("a slot for message {id}"), put_flushed(a, id, len)))
+}
+
+/// [`deliver`], where a message is sent in a way of its own: `say` does so, flush included.
+pub(crate) fn deliver_said<H: Harness, B: RecvSide>(
+    h: &H,
+    what: impl Display,
+    b: &mut B,
+    id: u64,
+    len: usize,
+    mut say: impl FnMut(),
+) -> B::RecvBuf {
+    if lossless::<H>() {
+        say();
+        return h.wait(what, take(b, id, len));
+    }
+    insist(h, what, b, id, len, say)
+}
+
+/// How long a datagram is waited for before it is sent again.
+const AGAIN: Duration = Duration::from_millis(10);
+
+/// Says something until `b` has received it. What comes instead was sent before, and is put away. Arms nothing.
+fn insist<H: Harness, B: RecvSide>(
+    h: &H,
+    what: impl Display,
+    b: &mut B,
+    id: u64,
+    len: usize,
+    mut say: impl FnMut(),
+) -> B::RecvBuf {
+    let start = Instant::now();
+    let mut times = 0_u64;
+    while start.elapsed() < h.patience() {
+        say();
+        times += 1;
+        let said = Instant::now();
+        while said.elapsed() < AGAIN {
+            match now(b.try_recv()) {
+                Some(buf) if buf.len() == len && buf.iter().copied().eq(bytes(id, len)) => return buf,
+                Some(_) => {}
+                None => std::thread::yield_now(),
+            }
+        }
+    }
+    panic!("{what} was sent {times} times in {:?}, and never arrived whole", start.elapsed());
+}
+
+/// Takes what was sent and flushed: messages `ids` at `len` bytes, all and in order where nothing is lost; else those that
+/// come, and none that was never sent.
+pub(crate) fn arrive<H: Harness, B: RecvSide>(h: &H, b: &mut B, ids: std::ops::Range<u64>, len: usize) {
+    if lossless::<H>() {
+        for id in ids {
+            drop(h.wait(format_args!("message {id}"), take(b, id, len)));
+        }
+        return;
+    }
+    while let Some(buf) = h.stays(|| now(b.try_recv())) {
+        let is = |id: u64| buf.len() == len && buf.iter().copied().eq(bytes(id, len));
+        assert!((0..ids.end).any(is), "a message of {} bytes arrived that nobody sent", buf.len());
+    }
+}
+
+/// Puts away what may still be under way, where that can be: copies of datagrams. Then nothing arrives but what is sent.
+pub(crate) fn drain<H: Harness, B: RecvSide>(h: &H, b: &mut B) {
+    while !lossless::<H>() && h.stays(|| now(b.try_recv())).is_some() {}
+}
+
+/// Sends message `id` from `a`, to a peer that waits with the waker of `counter`, and must be woken: again and again where
+/// messages may be lost.
+pub(crate) fn send_until_woken<H: Harness, A: SendSide>(
+    h: &H,
+    a: &mut A,
+    id: u64,
+    counter: &Counter,
+    what: impl Display,
+) {
+    let start = Instant::now();
+    loop {
+        h.wait(format_args!("a slot for message {id}"), put_flushed(a, id, 8));
+        if lossless::<H>() || start.elapsed() >= h.patience() {
+            return counter.expect_wake(h, what);
+        }
+        if counter.is_woken_within(AGAIN) {
+            return;
+        }
+    }
+}
+
+/// The end of a track whose peer has ended it, where that must show: of a datagram track it need not.
+pub(crate) fn far_end<H: Harness, R: RecvSide>(h: &H, side: &mut R) -> Option<R::Error> {
+    lossless::<H>().then(|| receive_end(h, side))
 }
 
 /// Closes `side`, which must end cleanly.
@@ -190,11 +297,13 @@ pub(crate) fn expect_kind<E: TransportError + Debug>(what: &str, error: &E, allo
     assert!(allowed.contains(&kind), "{what}: kind {kind:?} ({error}), where {allowed:?} is owed");
 }
 
-/// Waits for the end of the receive side: no message may come before it. Its error.
+/// Waits for the end of the receive side: no message may come before it, but copies of datagrams. Its error.
 pub(crate) fn receive_end<H: Harness, R: RecvSide>(h: &H, side: &mut R) -> R::Error {
-    match h.wait("the end of the receive side", side.recv()) {
-        Ok(buf) => panic!("a message of {} bytes came where the end was due", buf.len()),
-        Err(error) => error,
+    loop {
+        match h.wait("the end of the receive side", side.recv()) {
+            Ok(buf) => assert!(!lossless::<H>(), "a message of {} bytes came where the end was due", buf.len()),
+            Err(error) => return error,
+        }
     }
 }
 

@@ -282,6 +282,12 @@ impl Counter {
         assert!(*wakes > 0, "a wake-up was lost: waited {:?} for the waker to be woken by {what}", h.patience());
     }
 
+    /// Waits for a while, and says whether it was woken.
+    pub(crate) fn is_woken_within(&self, limit: Duration) -> bool {
+        let waited = self.changed.wait_timeout_while(self.locked(), limit, |wakes| *wakes == 0);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 > 0
+    }
+
     fn locked(&self) -> MutexGuard<'_, usize> {
         self.wakes.lock().unwrap_or_else(PoisonError::into_inner)
     }

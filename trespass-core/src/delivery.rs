@@ -40,7 +40,8 @@ pub enum Reliable {}
 #[derive(Debug)]
 pub enum Unordered {}
 
-/// May lose, duplicate and reorder: unreliable datagrams (UD; InfiniBand specification vol. 1, 9.8.3).
+/// May lose, duplicate and reorder: unreliable datagrams (UD; InfiniBand specification vol. 1, 9.8.3). What is owed all the
+/// same: `docs/CONTRACT.md`, clauses D.
 #[derive(Debug)]
 pub enum Datagram {}
 

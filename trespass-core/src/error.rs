@@ -38,6 +38,29 @@ pub enum ErrorKind {
     Config,
 }
 
+impl ErrorKind {
+    /// Every kind, in the order of the enum: `ALL[kind as usize]` is `kind`. For tables by kind.
+    pub const ALL: [Self; 14] = [
+        Self::Unavailable,
+        Self::Refused,
+        Self::Unreachable,
+        Self::TimedOut,
+        Self::Busy,
+        Self::Disconnected,
+        Self::Oversize,
+        Self::ForeignBuffer,
+        Self::RemoteAccess,
+        Self::ResourceLimit,
+        Self::Protocol,
+        Self::Device,
+        Self::Closed,
+        Self::Config,
+    ];
+}
+
+// A kind that is added without a place in the list does not compile; one in another order fails in the tests.
+const _: () = assert!(ErrorKind::Config as usize + 1 == ErrorKind::ALL.len());
+
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -38,3 +38,10 @@ fn limits_keep_what_they_are_given() {
     let limits = Limits::new(1, 2, 3).with_inline(4);
     assert_eq!((limits.max_message, limits.send_slots, limits.recv_slots, limits.inline), (1, 2, 3, 4));
 }
+
+#[test]
+fn every_kind_is_in_its_place() {
+    for (at, kind) in ErrorKind::ALL.into_iter().enumerate() {
+        assert_eq!(kind as usize, at, "{kind:?}");
+    }
+}

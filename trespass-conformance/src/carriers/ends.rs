@@ -7,12 +7,12 @@ use trespass_core::{Endpoint, ErrorKind, InOrder, Lossless, RecvSide, Timer, Tra
 
 use crate::carriers::{carriers, expect_kind, fetch, message, post, raw, receive_error, try_post};
 use crate::ends::assert_in_time;
-use crate::harness::Harness;
+use crate::harness::ReliableHarness;
 use crate::traffic::{bytes, now, settle};
 use crate::wait::{Waits, both};
 
 /// After a FIN there are no more messages, again and again, and the other direction goes on; after both the close is clean.
-pub fn a_fin_is_the_only_clean_end<H: Harness>(h: &H) {
+pub fn a_fin_is_the_only_clean_end<H: ReliableHarness>(h: &H) {
     let mut carriers = carriers(h, MessageConfig::default());
     let (client, server) = (&mut carriers.client, &mut carriers.server);
     let say = async {
@@ -43,7 +43,10 @@ pub fn a_fin_is_the_only_clean_end<H: Harness>(h: &H) {
     ours.and(theirs).unwrap_or_else(|error| panic!("a close after both FINs is not clean: {error}"));
 }
 
-fn expect_clean_end<H: Harness, T: Track<Delivery: Lossless + InOrder>>(h: &H, carrier: &mut MessageCarrier<T>) {
+fn expect_clean_end<H: ReliableHarness, T: Track<Delivery: Lossless + InOrder>>(
+    h: &H,
+    carrier: &mut MessageCarrier<T>,
+) {
     match h.wait("a clean end", carrier.recv()) {
         Ok(None) => {}
         Ok(Some(message)) => panic!("a message of {} bytes after the FIN", message.len()),
@@ -53,7 +56,7 @@ fn expect_clean_end<H: Harness, T: Track<Delivery: Lossless + InOrder>>(h: &H, c
 
 /// The end of the track without a FIN is `Disconnected`, after all that had arrived, and of a message in segments that
 /// were not all there nothing is shown.
-pub fn an_end_without_a_fin_is_disconnected<H: Harness>(h: &H) {
+pub fn an_end_without_a_fin_is_disconnected<H: ReliableHarness>(h: &H) {
     for in_a_message in [false, true] {
         let (mut carrier, mut raw) = raw::greeted(h, MessageConfig::default());
         drop(h.wait("an answer", raw::hear(&mut raw, raw::kind::WELCOME)));
@@ -86,7 +89,7 @@ pub fn an_end_without_a_fin_is_disconnected<H: Harness>(h: &H) {
 
 /// A close sends what is queued, and says goodbye: the peer receives everything, and then a clean end. It may be asked for
 /// again and again; after it nothing can be sent.
-pub fn a_close_sends_what_is_queued<H: Harness>(h: &H) {
+pub fn a_close_sends_what_is_queued<H: ReliableHarness>(h: &H) {
     let mut carriers = carriers(h, MessageConfig::default());
     let (client, server) = (&mut carriers.client, &mut carriers.server);
     let mut sent = 0;
@@ -112,7 +115,7 @@ pub fn a_close_sends_what_is_queued<H: Harness>(h: &H) {
 }
 
 /// Both ends may close at the same time, each with messages under way.
-pub fn both_carriers_may_close_at_once<H: Harness>(h: &H) {
+pub fn both_carriers_may_close_at_once<H: ReliableHarness>(h: &H) {
     for _ in 0..h.many(4) {
         let mut carriers = carriers(h, MessageConfig::default());
         let (client, server) = (&mut carriers.client, &mut carriers.server);
@@ -123,7 +126,7 @@ pub fn both_carriers_may_close_at_once<H: Harness>(h: &H) {
 }
 
 /// A close that cannot be clean, because the peer takes nothing, ends with `TimedOut` at the configured deadline.
-pub fn a_carrier_close_has_a_deadline<H: Harness>(h: &H) {
+pub fn a_carrier_close_has_a_deadline<H: ReliableHarness>(h: &H) {
     let timeout = Duration::from_millis(300);
     let (mut carrier, mut raw) = raw::greeted(h, MessageConfig::default().with_close_timeout(timeout));
     let slots = raw.limits().recv_slots;

@@ -8,12 +8,12 @@ use trespass_core::{Endpoint, ErrorKind, InOrder, Lossless, RecvSide, Role, Send
 use crate::carriers::raw::{self, Offer, frame, greet, kind};
 use crate::carriers::{expect_kind, message};
 use crate::ends::assert_in_time;
-use crate::harness::Harness;
+use crate::harness::ReliableHarness;
 use crate::traffic::{Pair, join, listen, pair, receive_end};
 use crate::wait::{Dice, RecvWait, SendWait, Waits, both};
 
 /// A peer of another kind or version, or with sizes that will not do, is refused, and both sides learn why.
-pub fn a_peer_that_will_not_do_is_refused_on_both_sides<H: Harness>(h: &H) {
+pub fn a_peer_that_will_not_do_is_refused_on_both_sides<H: ReliableHarness>(h: &H) {
     type Edit = fn(&mut Offer);
     let edits: [(&str, Edit); 7] = [
         ("a later version", |offer| offer.versions = (2, 9)),
@@ -53,7 +53,7 @@ pub fn a_peer_that_will_not_do_is_refused_on_both_sides<H: Harness>(h: &H) {
 }
 
 /// An open against a peer that says nothing ends with `TimedOut` at the configured deadline.
-pub fn an_open_has_a_deadline<H: Harness>(h: &H) {
+pub fn an_open_has_a_deadline<H: ReliableHarness>(h: &H) {
     for role in [Role::Connector, Role::Acceptor] {
         let Pair { client, server: mut silent, .. } = pair(h);
         let timeout = Duration::from_millis(200);
@@ -74,7 +74,7 @@ pub fn an_open_has_a_deadline<H: Harness>(h: &H) {
 }
 
 /// Whatever comes instead of a handshake, the answer is a typed error and a closed track.
-pub fn nonsense_in_a_handshake_is_survived<H: Harness>(h: &H) {
+pub fn nonsense_in_a_handshake_is_survived<H: ReliableHarness>(h: &H) {
     let fabrics = h.fabrics();
     let mut listener = listen(h, &fabrics.server);
     let (sample, _other) = join(h, &fabrics.client, &mut listener);
@@ -125,7 +125,7 @@ fn random_bytes(dice: &mut Dice, up_to: usize) -> Vec<u8> {
 }
 
 /// Whatever comes after the handshake against the protocol, the answer is a typed error and a closed track.
-pub fn nonsense_in_a_conversation_is_survived<H: Harness>(h: &H) {
+pub fn nonsense_in_a_conversation_is_survived<H: ReliableHarness>(h: &H) {
     let first = |total: u64, len| (kind::FIRST, [&total.to_le_bytes()[..], &message(1, len)].concat());
     let plain = |kind| (kind, vec![]);
     let cases = [
@@ -169,7 +169,7 @@ pub fn nonsense_in_a_conversation_is_survived<H: Harness>(h: &H) {
     }
 }
 
-fn expect_protocol_error<H: Harness, T>(
+fn expect_protocol_error<H: ReliableHarness, T>(
     h: &H,
     what: &str,
     carrier: &mut MessageCarrier<T>,
@@ -202,7 +202,7 @@ fn expect_protocol_error<H: Harness, T>(
 }
 
 /// Frames at random, most of them of a known kind: no panic, and an end.
-pub fn random_frames_are_survived<H: Harness>(h: &H) {
+pub fn random_frames_are_survived<H: ReliableHarness>(h: &H) {
     let fabrics = h.fabrics();
     let mut listener = listen(h, &fabrics.server);
     let mut dice = Dice::new(17);

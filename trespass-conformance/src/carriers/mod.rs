@@ -7,7 +7,7 @@ mod raw;
 use trespass_carriers::{CarrierError, Message, MessageCarrier, MessageConfig};
 use trespass_core::{Endpoint, ErrorKind, Fabric, InOrder, Lossless, RecvSide, Role, Track, TransportError, TryError};
 
-use crate::harness::Harness;
+use crate::harness::ReliableHarness;
 use crate::traffic::{bytes, check, length, pair};
 use crate::wait::{RecvWait, Waits, both, both_well, poll_and_drop};
 
@@ -26,13 +26,13 @@ struct Carriers<F: Fabric<Track: Track<Delivery: Lossless + InOrder>>> {
     server: MessageCarrier<F::Track>,
 }
 
-fn carriers<H: Harness>(h: &H, config: MessageConfig) -> Carriers<H::Fabric> {
+fn carriers<H: ReliableHarness>(h: &H, config: MessageConfig) -> Carriers<H::Fabric> {
     let pair = pair(h);
     let (client, server) = open(h, pair.client, pair.server, [config.clone(), config]);
     Carriers { client, server }
 }
 
-fn open<H: Harness, T: Track<Delivery: Lossless + InOrder>>(
+fn open<H: ReliableHarness, T: Track<Delivery: Lossless + InOrder>>(
     h: &H,
     client: T,
     server: T,
@@ -91,7 +91,7 @@ fn expect_kind<E: TransportError>(what: &str, error: &E, kind: ErrorKind) {
 }
 
 /// Two ends with different sizes agree on the smaller ones, and messages pass.
-pub fn an_open_agrees_on_sizes<H: Harness>(h: &H) {
+pub fn an_open_agrees_on_sizes<H: ReliableHarness>(h: &H) {
     for (ours, theirs) in [(1, 100), (1 << 16, 5), (300, 300)] {
         let pair = pair(h);
         let config = |max| MessageConfig::default().with_max_message(max);
@@ -112,7 +112,7 @@ pub fn an_open_agrees_on_sizes<H: Harness>(h: &H) {
 }
 
 /// Messages of all lengths arrive whole, both ways; one byte too many is refused before anything is sent.
-pub fn messages_of_every_length_arrive_whole<H: Harness>(h: &H) {
+pub fn messages_of_every_length_arrive_whole<H: ReliableHarness>(h: &H) {
     let pair = pair(h);
     let config = config(&pair.client);
     let frame = pair.client.limits().max_message;
@@ -131,7 +131,7 @@ pub fn messages_of_every_length_arrive_whole<H: Harness>(h: &H) {
 }
 
 /// Messages of any length, both ways at once, sent in each of the ways there are: whole, in order, once.
-pub fn messages_arrive_in_order_both_ways<H: Harness>(h: &H) {
+pub fn messages_arrive_in_order_both_ways<H: ReliableHarness>(h: &H) {
     let pair = pair(h);
     let config = config(&pair.client);
     let (mut client, mut server) = open(h, pair.client, pair.server, [config.clone(), config]);
@@ -183,7 +183,7 @@ async fn converse<T: Track<Delivery: Lossless + InOrder>>(
 }
 
 /// The standing deadlock test: both ends send many times what all buffers hold, before either receives.
-pub fn both_ends_send_before_either_receives<H: Harness>(h: &H) {
+pub fn both_ends_send_before_either_receives<H: ReliableHarness>(h: &H) {
     let pair = pair(h);
     let limits = pair.client.limits();
     let config = config(&pair.client);
@@ -212,7 +212,7 @@ pub fn both_ends_send_before_either_receives<H: Harness>(h: &H) {
 
 /// What fills up drains again: a receiver that does not look, or that keeps all messages, holds its peer up, and no longer
 /// than until it goes on.
-pub fn what_fills_up_drains<H: Harness>(h: &H) {
+pub fn what_fills_up_drains<H: ReliableHarness>(h: &H) {
     let pair = pair(h);
     // Nothing is copied out of the way here.
     let config = config(&pair.client).with_spill_limit(0);
@@ -266,7 +266,7 @@ fn try_post<T: Track<Delivery: Lossless + InOrder>>(carrier: &mut MessageCarrier
 
 /// A carrier never sends to a receiver that has posted nothing: with a peer that holds every buffer and gives no credits,
 /// nothing is left waiting for a receive.
-pub fn a_carrier_stays_within_its_credits<H: Harness>(h: &H) {
+pub fn a_carrier_stays_within_its_credits<H: ReliableHarness>(h: &H) {
     let (mut carrier, mut raw) = raw::greeted(h, MessageConfig::default().with_max_message(1 << 16));
     let slots = raw.limits().recv_slots;
     let mut held = vec![h.wait("an answer", raw::hear(&mut raw, raw::kind::WELCOME))];
@@ -305,7 +305,7 @@ pub fn a_carrier_stays_within_its_credits<H: Harness>(h: &H) {
 }
 
 /// A send that is dropped before it is ready withdraws its message: not even a part of it arrives.
-pub fn a_dropped_send_is_withdrawn<H: Harness>(h: &H) {
+pub fn a_dropped_send_is_withdrawn<H: ReliableHarness>(h: &H) {
     let pair = pair(h);
     let config = config(&pair.client);
     let (mut client, mut server) = open(h, pair.client, pair.server, [config.clone(), config]);

@@ -3,7 +3,7 @@
 use trespass_carriers::{CarrierError, MessageCarrier, MessageConfig};
 use trespass_core::{Endpoint, InOrder, Lossless, RecvSide, Role, SendSide, Track};
 
-use crate::harness::Harness;
+use crate::harness::ReliableHarness;
 use crate::traffic::pair;
 use crate::wait::{RecvWait, SendWait, Waits, both};
 
@@ -102,7 +102,7 @@ pub(super) async fn hear<R: RecvSide>(side: &mut R, kind: u8) -> R::RecvBuf {
 }
 
 /// A carrier that accepted the handshake of a raw peer, and that peer's track.
-pub(super) fn greeted<H: Harness>(
+pub(super) fn greeted<H: ReliableHarness>(
     h: &H,
     config: MessageConfig,
 ) -> (MessageCarrier<<H::Fabric as trespass_core::Fabric>::Track>, <H::Fabric as trespass_core::Fabric>::Track) {
@@ -113,7 +113,7 @@ pub(super) fn greeted<H: Harness>(
 
 /// Opens a carrier over `track`, against a raw peer that offers what `edit` makes of a good offer and does not wait for
 /// an answer.
-pub(super) fn greet<H: Harness, T: Track<Delivery: Lossless + InOrder>>(
+pub(super) fn greet<H: ReliableHarness, T: Track<Delivery: Lossless + InOrder>>(
     h: &H,
     track: T,
     mut raw: T,

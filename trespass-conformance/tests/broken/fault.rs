@@ -10,6 +10,8 @@ faults! {
     Swaps => flow::messages_arrive_once_in_order, "";
     /// The longest messages lose their last byte.
     Truncates => buffers::every_length_arrives_whole, "has another length than it was sent with";
+    /// The longest messages gain a byte.
+    Lengthens => buffers::every_length_arrives_whole, "has another length than it was sent with";
     /// A bit flips in messages of more than 64 bytes.
     Corrupts => buffers::every_length_arrives_whole, "differs at byte";
     /// A flush sends an empty message of its own.
@@ -88,6 +90,10 @@ faults! {
     KeepsTheFirstWakerForGood => waking::a_new_waker_at_every_poll_will_do, "";
     /// What came between a `try_recv` and the poll is not looked for.
     ForgetsTheRecheck => waking::a_poll_looks_again, "a wake-up was lost";
+    /// The receive side is always ready.
+    ReadyToReceiveForNothing => waking::a_message_wakes_the_latest_waker, "ready, though nothing was sent";
+    /// The send side is always ready.
+    ReadyToSendForNothing => waking::a_slot_wakes_the_latest_waker, "ready with all slots reserved";
     /// Panics at a waker that does nothing.
     HatesNoopWakers => waking::a_waker_that_does_nothing_is_legal, "no-op";
     /// A slot that was waited for is kept for whoever waited, who may be gone.
@@ -102,6 +108,8 @@ faults! {
     HasOneWakerForBoth => waking::each_side_has_its_own_waker, "a wake-up was lost";
     /// What was reserved before a split is foreign after it.
     SplitForgetsBuffers => waking::halves_work_on_two_threads, "reserved before the split";
+    /// The receiving half says that it has another slot.
+    HalvesDiffer => waking::halves_work_on_two_threads, "the limits of two halves";
     /// The receive side of a split track is never woken.
     SplitReceiverIsNotWoken => waking::halves_work_on_two_threads, "";
     /// One buffer in nine is lost if another thread gives it back.
@@ -170,6 +178,8 @@ faults! {
     DroppedConnectEndsTheListener => connections::a_dropped_handshake_leaves_nothing, "a listener has ended";
     /// Two connections made at once are crossed.
     Crosses => connections::connections_at_once_do_not_cross, "";
+    /// A track that was connected names itself as its peer.
+    MisnamesThePeer => connections::connections_at_once_do_not_cross, "";
     /// A closed listener goes on.
     ClosedListenerGoesOn => connections::a_closed_listener_refuses, "";
     /// A listener takes its tracks with it.

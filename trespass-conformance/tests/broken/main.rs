@@ -7,6 +7,7 @@ mod faults;
 
 mod bufs;
 mod fabric;
+#[macro_use]
 mod fault;
 mod tap;
 #[path = "../../../tests/support/toy/mod.rs"]
@@ -21,6 +22,11 @@ use fault::{ALSO, Fault, TABLE};
 use trespass_conformance::{Property, properties};
 
 trespass_conformance::conformance_tests!(BrokenHarness::new(Fault::Nothing));
+
+#[allow(non_snake_case)]
+mod caught {
+    one_test_per_fault!();
+}
 
 /// Checks that the property that is named for `fault` fails with what it should say.
 fn catch(fault: Fault) {

@@ -90,7 +90,10 @@ impl BrokenTrack {
             alive: Arc::default(),
             flags: Arc::default(),
             limits: sender.limits(),
-            addrs: (sender.local(), sender.peer()),
+            addrs: match shared.fault {
+                Fault::MisnamesThePeer => (sender.local(), sender.local()),
+                _ => (sender.local(), sender.peer()),
+            },
             timer: sender.timer(),
         };
         Self {
@@ -287,7 +290,7 @@ impl SendSide for BrokenSender {
         let Some(toy) = &mut self.toy else { return Poll::Ready(()) };
         let polled = toy.poll_send_ready(&mut Context::from_waker(&waker));
         self.waited += usize::from(polled.is_pending());
-        polled
+        if self.own.is(Fault::ReadyToSendForNothing) { Poll::Ready(()) } else { polled }
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ToyError>> {
@@ -465,7 +468,11 @@ impl RecvSide for BrokenReceiver {
                     over.into_iter().for_each(|over| _ = over.set(buf.to_vec().into()));
                 }
                 let owner = Arc::downgrade(&self.own.alive);
+                let longest = buf.len() == self.own.limits.max_message;
                 let buf = BrokenRecvBuf::new(buf, self.own.shared.fault, self.received, owner);
+                if longest && self.own.is(Fault::Lengthens) {
+                    let _ = buf.pen().set([&buf[..], &[0]].concat().into());
+                }
                 self.received += 1;
                 self.over_last = Some(buf.pen());
                 Ok(buf)
@@ -500,6 +507,7 @@ impl RecvSide for BrokenReceiver {
         match self.own.shared.fault {
             Fault::ForgetsTheRecheck if std::mem::take(&mut self.looked) => Poll::Pending,
             Fault::EndIsNotReady if self.told > 0 => Poll::Pending,
+            Fault::ReadyToReceiveForNothing => Poll::Ready(()),
             _ => polled,
         }
     }
@@ -590,7 +598,10 @@ impl Track for BrokenTrack {
     type Sender = BrokenSender;
     type Receiver = BrokenReceiver;
 
-    fn split(self) -> (BrokenSender, BrokenReceiver) {
+    fn split(mut self) -> (BrokenSender, BrokenReceiver) {
+        if self.sender.own.is(Fault::HalvesDiffer) {
+            self.receiver.own.limits.recv_slots += 1;
+        }
         Flags::raise(&self.sender.own.flags.split);
         (self.sender, self.receiver)
     }

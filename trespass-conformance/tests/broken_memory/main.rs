@@ -6,6 +6,7 @@
 mod faults;
 
 mod fabric;
+#[macro_use]
 mod fault;
 mod region;
 mod remote;
@@ -19,6 +20,11 @@ use fault::{ALSO, Fault, TABLE};
 use trespass_conformance::{Property, memory_properties};
 
 trespass_conformance::memory_conformance_tests!(BrokenHarness::new(Fault::Nothing));
+
+#[allow(non_snake_case)]
+mod caught {
+    one_test_per_fault!();
+}
 
 /// Checks that the property that is named for `fault` fails with what it should say.
 fn catch(fault: Fault) {

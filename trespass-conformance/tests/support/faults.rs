@@ -15,15 +15,15 @@ macro_rules! faults {
         pub(crate) const TABLE: &[(Fault, &str, &str)] =
             &[$((Fault::$fault, concat!(stringify!($group), "::", stringify!($property)), $says)),*];
 
-        /// One test per fault.
-        #[allow(non_snake_case)]
-        mod caught {
-            $(
+        /// Makes one test per fault, which calls `catch` at the root of the test binary.
+        #[allow(unused_macros, reason = "others use the broken fabrics too")]
+        macro_rules! one_test_per_fault {
+            () => {$(
                 #[test]
                 fn $fault() {
-                    crate::catch(super::Fault::$fault);
+                    crate::catch(crate::fault::Fault::$fault);
                 }
-            )*
+            )*};
         }
     };
 }
