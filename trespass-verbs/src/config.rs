@@ -47,7 +47,9 @@ pub struct VerbsConfig {
     pub handshake_timeout: Duration,
     /// How long a close waits for what was flushed to arrive.
     pub close_timeout: Duration,
-    /// Connection requests that may wait per listener; the next is refused with kind `Busy`.
+    /// Connection requests that may wait per listener to be accepted, each for `handshake_timeout` at most. One
+    /// that waits has a connection identifier, and neither a queue pair nor registered memory. The next is told to come again: a connect does so by itself, after pauses of 20 ms to
+    /// 1 s, until its own `handshake_timeout` is over, and then fails with kind `Busy`.
     pub backlog: usize,
     /// Registered memory for tracks at most, in bytes.
     pub pool_limit: usize,
@@ -83,7 +85,7 @@ impl Default for VerbsConfig {
             inline: 256,
             handshake_timeout: Duration::from_secs(5),
             close_timeout: Duration::from_secs(5),
-            backlog: 128,
+            backlog: 1024,
             pool_limit: 1 << 30,
             region_cache: 64 << 20,
             remote_access: true,
@@ -135,6 +137,12 @@ impl VerbsConfig {
     #[must_use]
     pub fn with_retries(self, ack_timeout: u8, retries: u8) -> Self {
         Self { ack_timeout, retries, ..self }
+    }
+
+    /// The same, with so many requests waiting per listener at most.
+    #[must_use]
+    pub fn with_backlog(self, requests: usize) -> Self {
+        Self { backlog: requests, ..self }
     }
 
     /// The same, with tracks of this shape.

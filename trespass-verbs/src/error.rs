@@ -33,7 +33,9 @@ pub enum VerbsError {
         peer: SocketAddr,
     },
     /// The listener has too much to do.
-    #[error("{peer} has too many connection requests waiting; try again later")]
+    #[error(
+        "{peer} had too many connection requests waiting, until no time was left to try again (raise backlog there, or handshake_timeout here)"
+    )]
     Busy {
         /// Who.
         peer: SocketAddr,

@@ -18,6 +18,8 @@ pub(crate) enum Entry {
     Listening(Listening),
     /// Looking for the way to the peer.
     Resolving(Resolving),
+    /// The peer was too busy: waiting to try again.
+    Pausing(Pausing),
     /// Waiting for the peer, with everything built: after a connect or an accept.
     Waiting(Box<Waiting>),
     /// A request that the user has not answered.
@@ -36,6 +38,17 @@ pub(crate) struct Resolving {
     pub(crate) peer: SocketAddr,
     pub(crate) promise: Arc<Promise>,
     pub(crate) deadline: Duration,
+    /// How often it was tried before.
+    pub(crate) tries: u32,
+}
+
+pub(crate) struct Pausing {
+    pub(crate) peer: SocketAddr,
+    pub(crate) promise: Arc<Promise>,
+    pub(crate) deadline: Duration,
+    /// When the pause is over, before the deadline.
+    pub(crate) again: Duration,
+    pub(crate) tries: u32,
 }
 
 pub(crate) struct Waiting {
@@ -43,6 +56,8 @@ pub(crate) struct Waiting {
     pub(crate) peer: SocketAddr,
     pub(crate) promise: Arc<Promise>,
     pub(crate) deadline: Duration,
+    /// How often it was tried before; none on the accepting end, which tries once.
+    pub(crate) tries: Option<u32>,
 }
 
 pub(crate) struct Requested {
@@ -100,6 +115,7 @@ impl Entry {
         match self {
             Self::Listening(listening) => drop(listening.shared.close()),
             Self::Resolving(resolving) => resolving.promise.resolve(Err(VerbsError::Closed)),
+            Self::Pausing(pausing) => pausing.promise.resolve(Err(VerbsError::Closed)),
             Self::Waiting(waiting) => {
                 waiting.queues.conn().end(None);
                 waiting.promise.resolve(Err(VerbsError::Closed));

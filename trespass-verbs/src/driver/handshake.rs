@@ -10,8 +10,9 @@ use std::time::Duration;
 use rdma_mummy_sys::{ibv_access_flags as access, ibv_qp_attr_mask as mask, ibv_qp_state, rdma_conn_param};
 use trespass_core::Limits;
 
-use super::entry::{Entry, Established, Listening, Queues, Request, Requested, Resolving, Waiting};
-use super::{Command, Control, Handle, ListenerShared, Ticket, VerbsDriver};
+use super::again::passes;
+use super::entry::{Entry, Established, Listening, Pausing, Queues, Request, Requested, Resolving, Waiting};
+use super::{AT_ONCE, Command, Control, Handle, ListenerShared, Ticket, VerbsDriver};
 use crate::error::VerbsError;
 use crate::link::Link;
 use crate::port::mtu_code;
@@ -51,7 +52,9 @@ impl Control {
                 let why = format!("it is not an address of {}", self.device.name);
                 return Err(VerbsError::Unreachable { peer: addr, why });
             }
-            id.listen(i32::try_from(self.config.backlog).unwrap_or(i32::MAX)).map_err(failed)?;
+            // As long as the kernel allows: it holds what the driver has not read yet, and refuses the next as if the
+            // listener had said no. The driver reads soon, and says "busy".
+            id.listen(i32::MAX).map_err(failed)?;
             Ok(id)
         };
         // Under the lock, so that the first request finds its listener.
@@ -84,7 +87,7 @@ impl Control {
             Ok(id) => {
                 let deadline = self.handshake_deadline();
                 let promise = Arc::clone(promise);
-                state.entries.put(token, Entry::Resolving(Resolving { id, peer, promise, deadline }));
+                state.entries.put(token, Entry::Resolving(Resolving { id, peer, promise, deadline, tries: 0 }));
                 state.deadlines.insert((deadline, token));
                 Ok(token)
             }
@@ -96,7 +99,7 @@ impl Control {
     }
 
     /// A new identifier that looks for the way to `peer`.
-    fn begin(&self, token: u64, peer: SocketAddr) -> Result<CmId, VerbsError> {
+    pub(super) fn begin(&self, token: u64, peer: SocketAddr) -> Result<CmId, VerbsError> {
         let id =
             CmId::new(&self.channel, token).map_err(|error| VerbsError::os("make a connection identifier", &error))?;
         if let Some(class) = self.config.traffic_class {
@@ -225,6 +228,7 @@ fn listen_error(addr: SocketAddr, error: &std::io::Error) -> VerbsError {
 fn deadline_of(entry: &Entry) -> Option<Duration> {
     match entry {
         Entry::Resolving(resolving) => Some(resolving.deadline),
+        Entry::Pausing(pausing) => Some(pausing.again),
         Entry::Waiting(waiting) => Some(waiting.deadline),
         Entry::Requested(requested) => Some(requested.deadline),
         Entry::Listening(_) | Entry::Established(_) => None,
@@ -232,9 +236,13 @@ fn deadline_of(entry: &Entry) -> Option<Duration> {
 }
 
 impl VerbsDriver {
+    /// Takes connection events, until enough of them were dear.
     #[cold]
     pub(super) fn read_connections(&mut self) {
-        while let Ok(Some(event)) = self.control.channel.next_event() {
+        let mut dear = 0;
+        while dear < AT_ONCE {
+            let Ok(Some(event)) = self.control.channel.next_event() else { return };
+            dear += usize::from(matches!(event.what, CmEventKind::RouteResolved | CmEventKind::Accepted));
             self.handle(event);
         }
     }
@@ -250,10 +258,10 @@ impl VerbsDriver {
             CmEventKind::RouteResolved => self.route_resolved(token),
             CmEventKind::Accepted => self.accepted(token),
             CmEventKind::Established => self.established(token),
+            CmEventKind::Rejected { reason } if reason == Some(BUSY) || passes(status) => self.try_later(token),
             CmEventKind::Rejected { reason } => {
                 let limit = self.control.config.handshake_timeout;
                 self.fail(token, |peer| match reason {
-                    Some(BUSY) => VerbsError::Busy { peer },
                     Some(EXPIRED) => VerbsError::TimedOut { what: "the handshake", limit },
                     _ => VerbsError::Refused { peer },
                 });
@@ -349,7 +357,7 @@ impl VerbsDriver {
         let mut state = control.state();
         // Looked at before it is taken: anything else at this token is not for this event.
         let Some(Entry::Resolving(_)) = state.entries.get_mut(token) else { return };
-        let Some(Entry::Resolving(Resolving { id, peer, promise, deadline })) = state.entries.take(token) else {
+        let Some(Entry::Resolving(Resolving { id, peer, promise, deadline, tries })) = state.entries.take(token) else {
             return;
         };
         let begun =
@@ -359,7 +367,7 @@ impl VerbsDriver {
             });
         match begun {
             Ok(queues) => {
-                let waiting = Waiting { queues, peer, promise, deadline };
+                let waiting = Waiting { queues, peer, promise, deadline, tries: Some(tries) };
                 state.entries.put(token, Entry::Waiting(Box::new(waiting)));
             }
             Err(error) => {
@@ -429,6 +437,7 @@ impl VerbsDriver {
                 drop(id);
                 promise.resolve(Err(error(peer)));
             }
+            Some(Entry::Pausing(Pausing { peer, promise, .. })) => promise.resolve(Err(error(peer))),
             Some(Entry::Waiting(waiting)) => {
                 let Waiting { queues, peer, promise, .. } = *waiting;
                 queues.conn().end(None);
@@ -446,6 +455,11 @@ impl VerbsDriver {
             let Some((deadline, token)) = due else { return };
             self.control.state().deadlines.remove(&(deadline, token));
             let limit = self.control.config.handshake_timeout;
+            let pausing = matches!(self.control.state().entries.get_mut(token), Some(Entry::Pausing(_)));
+            if pausing {
+                self.try_again(token);
+                continue;
+            }
             let resolving = match self.control.state().entries.get_mut(token) {
                 Some(Entry::Requested(requested)) => {
                     let _ = requested.id.reject(EXPIRED);
@@ -516,7 +530,7 @@ impl VerbsDriver {
         });
         match accepted {
             Ok(queues) => {
-                let waiting = Waiting { queues, peer, promise, deadline };
+                let waiting = Waiting { queues, peer, promise, deadline, tries: None };
                 state.entries.put(token, Entry::Waiting(Box::new(waiting)));
             }
             Err(error) => {

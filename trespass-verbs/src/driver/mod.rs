@@ -3,7 +3,7 @@
 //! What users hold ([`Handle`], [`Ticket`]) only leaves [`Command`]s and nudges; nobody but the driver destroys a queue
 //! pair while a driver lives. It runs on a thread of its own, or on the caller's through [`trespass_core::Drive`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +24,7 @@ use crate::raw::events::{AsyncEvent, async_fd, next_async_event};
 use crate::raw::fd::{EventFd, Readable};
 use crate::timer::{Clock, VerbsTimer};
 
+mod again;
 mod entry;
 mod handshake;
 mod slab;
@@ -37,6 +38,10 @@ const ACK_BATCH: u32 = 64;
 /// With so many entries or fewer (a listener and a track), a turn of the driver takes one completion event: the next
 /// poll(2) tells whether there is another, and a read that finds nothing is saved. With more of them there often is.
 const FEW: usize = 2;
+
+/// How many commands, and how many events that build a connection, a turn of the driver takes at most. Each may take
+/// milliseconds; what else waits for the driver (completions, requests, alarms) does not wait for a whole storm of them.
+const AT_ONCE: usize = 4;
 
 /// What the driver waits for, as bits.
 const NUDGED: u32 = 1;
@@ -57,7 +62,7 @@ pub(crate) struct Control {
     readable: Readable,
     /// Connections and listeners. Never held while a waker runs: that may drop anything.
     state: Mutex<State>,
-    inbox: Mutex<Vec<Command>>,
+    inbox: Mutex<VecDeque<Command>>,
     has_mail: AtomicBool,
     driven: AtomicBool,
     /// A deadline came or went since the driver looked for the earliest.
@@ -82,6 +87,15 @@ pub(crate) enum Command {
     CutOff(u64),
     /// Both halves were dropped.
     TearDown(u64),
+}
+
+impl Command {
+    /// There is no driver any more: it took everything down when it went.
+    fn forsake(self) {
+        if let Self::Accept(_, promise) = self {
+            promise.resolve(Err(VerbsError::Closed));
+        }
+    }
 }
 
 impl Control {
@@ -132,13 +146,21 @@ impl Control {
     }
 
     fn leave(&self, command: Command) {
+        let mut inbox = self.inbox();
+        // Looked at under the lock under which a driver that ends empties it.
         if !self.is_driven() {
-            // The driver took everything down when it went.
+            drop(inbox);
+            command.forsake();
             return;
         }
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+        inbox.push_back(command);
+        drop(inbox);
         self.has_mail.store(true, Ordering::Release);
         self.nudge.raise();
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, VecDeque<Command>> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -240,7 +262,7 @@ impl VerbsDriver {
         while self.control.handles.load(Ordering::Acquire) > 0 {
             self.drive(None);
         }
-        self.read_mail();
+        while self.read_mail() {}
     }
 
     fn next_deadline(&mut self) -> Option<Duration> {
@@ -271,10 +293,16 @@ impl VerbsDriver {
     fn open_mail(&mut self) -> bool {
         self.control.has_mail.swap(false, Ordering::Acquire);
         self.control.deadlines_changed.store(true, Ordering::Release);
-        let mail = std::mem::take(&mut *self.control.inbox.lock().unwrap_or_else(PoisonError::into_inner));
-        for command in mail {
-            self.obey(command);
+        for _ in 0..AT_ONCE {
+            // Not held while the command is obeyed.
+            let command = self.control.inbox().pop_front();
+            match command {
+                Some(command) => self.obey(command),
+                None => return true,
+            }
         }
+        // There may be more.
+        self.control.has_mail.store(true, Ordering::Release);
         true
     }
 
@@ -352,20 +380,15 @@ impl VerbsDriver {
 
 impl Drive for VerbsDriver {
     fn drive(&mut self, timeout: Option<Duration>) {
-        if self.read_mail() {
-            return;
-        }
-        let wait = match self.next_deadline() {
-            None => timeout,
-            Some(deadline) => {
-                let left = deadline.saturating_sub(self.control.now());
-                if left.is_zero() {
-                    self.ring();
-                    return;
-                }
-                Some(timeout.map_or(left, |timeout| timeout.min(left)))
+        // After either of these, events are looked at and not waited for: they come in turn with commands, however many.
+        let mut wait = if self.read_mail() { Some(Duration::ZERO) } else { timeout };
+        if let Some(deadline) = self.next_deadline() {
+            let left = deadline.saturating_sub(self.control.now());
+            if left.is_zero() {
+                self.ring();
             }
-        };
+            wait = Some(wait.map_or(left, |wait| wait.min(left)));
+        }
         let ready = self.control.readable.wait(wait);
         if ready & NUDGED != 0 {
             self.control.nudge.clear();
@@ -410,7 +433,8 @@ impl Drop for VerbsDriver {
         for entry in entries {
             entry.shut();
         }
-        self.control.inbox.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let left = std::mem::take(&mut *self.control.inbox());
+        left.into_iter().for_each(Command::forsake);
         self.control.clock.ring(Duration::MAX);
     }
 }
