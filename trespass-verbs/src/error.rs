@@ -103,6 +103,14 @@ pub enum VerbsError {
     /// A buffer that another track gave out.
     #[error("the buffer belongs to another track; reserve it from the track that sends it")]
     ForeignBuffer,
+    /// The peer answered, and not as a program of this library and version does.
+    #[error("{peer} does not speak as expected: {why}")]
+    Protocol {
+        /// Who.
+        peer: SocketAddr,
+        /// What it said.
+        why: &'static str,
+    },
     /// Something finite has run out.
     #[error("cannot {action}: {why}")]
     ResourceLimit {
@@ -137,6 +145,7 @@ impl TransportError for VerbsError {
             Self::PeerFailed { .. } | Self::WorkRequest { .. } | Self::Device { .. } => ErrorKind::Device,
             Self::Oversize { .. } => ErrorKind::Oversize,
             Self::ForeignBuffer => ErrorKind::ForeignBuffer,
+            Self::Protocol { .. } => ErrorKind::Protocol,
             Self::ResourceLimit { .. } => ErrorKind::ResourceLimit,
             Self::Closed => ErrorKind::Closed,
         }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use trespass_core::Fabric;
 
 use crate::config::VerbsConfig;
+use crate::datagram::{DatagramConfig, VerbsDatagrams};
 use crate::driver::{Control, Handle, VerbsDriver};
 use crate::error::VerbsError;
 use crate::listener::{TrackListener, VerbsHandshake};
@@ -62,6 +63,15 @@ impl VerbsFabric {
         let control = Control::new(config)?;
         let (driver, handle) = VerbsDriver::new(&control);
         Ok((Self { handle }, driver))
+    }
+
+    /// Unreliable datagrams on the same device, with the same driver.
+    ///
+    /// # Errors
+    /// Kind `Config` for a bad setting; `Unavailable` where the device has no unreliable datagrams, or is not on RoCE v2;
+    /// `ResourceLimit` where too little memory may be locked.
+    pub fn datagrams(&self, config: DatagramConfig) -> Result<VerbsDatagrams, VerbsError> {
+        VerbsDatagrams::new(self.handle.clone(), config)
     }
 
     /// The name of the device.

@@ -8,10 +8,12 @@
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 mod config;
+mod datagram;
 mod device;
 mod driver;
 mod error;
 mod fabric;
+mod hub;
 mod listener;
 mod pool;
 mod promise;
@@ -22,6 +24,10 @@ mod timer;
 mod track;
 
 pub use config::VerbsConfig;
+pub use datagram::{
+    DatagramConfig, DatagramIncoming, DatagramListener, DatagramReceiver, DatagramSender, UnreliableTrack,
+    VerbsDatagram, VerbsDatagrams, VerbsPeer, VerbsPort,
+};
 pub use driver::VerbsDriver;
 pub use error::VerbsError;
 pub use fabric::VerbsFabric;

@@ -20,6 +20,8 @@ const CHUNK: usize = 4 << 20;
 pub(crate) struct Pool {
     pd: Arc<ProtectionDomain>,
     arena_size: usize,
+    /// How much to register at a time, where an arena is smaller.
+    chunk: usize,
     limit: usize,
     state: Mutex<State>,
 }
@@ -40,7 +42,17 @@ struct Piece {
 impl Pool {
     /// A pool that has registered its first chunk, so that a lack of locked memory shows at once.
     pub(crate) fn new(pd: &Arc<ProtectionDomain>, arena_size: usize, limit: usize) -> Result<Arc<Self>, VerbsError> {
-        let pool = Arc::new(Self { pd: Arc::clone(pd), arena_size, limit, state: Mutex::default() });
+        Self::with_chunk(pd, arena_size, CHUNK, limit)
+    }
+
+    /// A pool that registers `chunk` bytes at a time, or one arena where that is larger.
+    pub(crate) fn with_chunk(
+        pd: &Arc<ProtectionDomain>,
+        arena_size: usize,
+        chunk: usize,
+        limit: usize,
+    ) -> Result<Arc<Self>, VerbsError> {
+        let pool = Arc::new(Self { pd: Arc::clone(pd), arena_size, chunk, limit, state: Mutex::default() });
         pool.grow(&mut pool.lock())?;
         Ok(pool)
     }
@@ -65,7 +77,7 @@ impl Pool {
 
     fn grow(&self, state: &mut State) -> Result<(), VerbsError> {
         let room = self.limit.saturating_sub(state.registered) / self.arena_size;
-        let arenas = (CHUNK / self.arena_size).max(1).min(room);
+        let arenas = (self.chunk / self.arena_size).max(1).min(room);
         if arenas == 0 {
             return Err(VerbsError::ResourceLimit {
                 action: "register memory for another track",

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use trespass_core::WakerSlot;
 
+use super::datagrams::{Asking, PortEntry, Seeking};
 use crate::error::VerbsError;
 use crate::promise::Promise;
 use crate::raw::cm::CmId;
 use crate::track::conn::Conn;
-use crate::track::{RecvQueue, SendQueue};
+use crate::track::{RecvQueue, ReliableTrack, SendQueue};
 
 /// A connection or a listener, in one of the states of its life.
 pub(crate) enum Entry {
@@ -23,6 +24,12 @@ pub(crate) enum Entry {
     /// A request that the user has not answered.
     Requested(Requested),
     Established(Established),
+    /// A queue pair for datagrams, with all who share it.
+    Port(PortEntry),
+    /// Looking for a port of a peer.
+    Seeking(Box<Seeking>),
+    /// A request for datagrams that the user has not answered.
+    Asking(Asking),
 }
 
 pub(crate) struct Listening {
@@ -34,14 +41,14 @@ pub(crate) struct Listening {
 pub(crate) struct Resolving {
     pub(crate) id: CmId,
     pub(crate) peer: SocketAddr,
-    pub(crate) promise: Arc<Promise>,
+    pub(crate) promise: Arc<Promise<ReliableTrack>>,
     pub(crate) deadline: Duration,
 }
 
 pub(crate) struct Waiting {
     pub(crate) queues: Queues,
     pub(crate) peer: SocketAddr,
-    pub(crate) promise: Arc<Promise>,
+    pub(crate) promise: Arc<Promise<ReliableTrack>>,
     pub(crate) deadline: Duration,
 }
 
@@ -111,6 +118,11 @@ impl Entry {
                 established.conn.end(None);
                 // Events that nobody took are taken back by the kernel; those that were taken are acknowledged here.
                 established.ack_all();
+            }
+            Self::Port(port) => port.shut(),
+            Self::Seeking(seeking) => seeking.want.resolve(Err(VerbsError::Closed)),
+            Self::Asking(asking) => {
+                let _ = asking.id.reject(super::handshake::REFUSED);
             }
         }
     }

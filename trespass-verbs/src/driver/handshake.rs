@@ -21,9 +21,9 @@ use crate::track::{RecvQueue, ReliableTrack, SendQueue};
 
 /// Why a request was rejected, as the first byte of the private data. Programs that send none mean the same as zero.
 pub(super) const REFUSED: u8 = 0;
-const BUSY: u8 = 1;
+pub(super) const BUSY: u8 = 1;
 /// Nobody accepted it in time.
-const EXPIRED: u8 = 2;
+pub(super) const EXPIRED: u8 = 2;
 
 /// Retries of a receiver that is not ready: 7 is for ever (InfiniBand specification vol. 1, 9.7.5.2.8).
 const RNR_RETRIES: u8 = 7;
@@ -70,7 +70,7 @@ impl Control {
     }
 
     /// Begins to connect.
-    pub(crate) fn connect(&self, peer: SocketAddr, promise: &Arc<Promise>) -> Result<u64, VerbsError> {
+    pub(crate) fn connect(&self, peer: SocketAddr, promise: &Arc<Promise<ReliableTrack>>) -> Result<u64, VerbsError> {
         let mut state = self.state();
         let token = state.entries.reserve();
         let begun = CmId::new(&self.channel, token)
@@ -94,13 +94,13 @@ impl Control {
         }
     }
 
-    fn resolve(&self, id: &CmId, peer: SocketAddr) -> std::io::Result<()> {
+    pub(super) fn resolve(&self, id: &CmId, peer: SocketAddr) -> std::io::Result<()> {
         let from = self.device.local.filter(|ip| ip.is_ipv4() == peer.is_ipv4()).map(|ip| SocketAddr::new(ip, 0));
         id.resolve_addr(from, peer, RESOLVE_STEP.min(self.config.handshake_timeout))
     }
 
     /// Takes an entry out of the table with its deadline, for good.
-    fn take(&self, token: u64) -> Option<Entry> {
+    pub(super) fn take(&self, token: u64) -> Option<Entry> {
         let mut state = self.state();
         let entry = state.entries.remove(token)?;
         if let Some(deadline) = deadline_of(&entry) {
@@ -185,7 +185,7 @@ fn bring_up(conn: &Conn, control: &Control) -> Result<(), VerbsError> {
     bring_to(conn, control, ibv_qp_state::IBV_QPS_RTS)
 }
 
-fn listen_error(addr: SocketAddr, error: &std::io::Error) -> VerbsError {
+pub(super) fn listen_error(addr: SocketAddr, error: &std::io::Error) -> VerbsError {
     match error.raw_os_error() {
         Some(libc::EADDRINUSE) => VerbsError::AddrInUse { addr },
         Some(libc::EADDRNOTAVAIL | libc::ENODEV) => {
@@ -200,7 +200,9 @@ fn deadline_of(entry: &Entry) -> Option<Duration> {
         Entry::Resolving(resolving) => Some(resolving.deadline),
         Entry::Waiting(waiting) => Some(waiting.deadline),
         Entry::Requested(requested) => Some(requested.deadline),
-        Entry::Listening(_) | Entry::Established(_) => None,
+        Entry::Seeking(seeking) => Some(seeking.step),
+        Entry::Asking(asking) => Some(asking.deadline),
+        Entry::Listening(_) | Entry::Established(_) | Entry::Port(_) => None,
     }
 }
 
@@ -212,6 +214,9 @@ impl VerbsDriver {
     }
 
     fn handle(&mut self, event: CmEvent) {
+        if self.is_of_datagrams(&event) {
+            return self.handle_datagrams(event);
+        }
         let CmEvent { token, status, what } = event;
         match what {
             CmEventKind::Request { id, responder_resources, initiator_depth } => {
@@ -240,7 +245,10 @@ impl VerbsDriver {
             }
             CmEventKind::Disconnected => self.disconnected(token),
             CmEventKind::DeviceRemoved => self.end_tracks(|_| true, "the device was removed"),
-            CmEventKind::Other => {}
+            CmEventKind::DatagramRequest { .. }
+            | CmEventKind::DatagramAnswer { .. }
+            | CmEventKind::DatagramRefused { .. }
+            | CmEventKind::Other => {}
         }
     }
 
@@ -414,6 +422,9 @@ impl VerbsDriver {
             let due = self.control.state().deadlines.first().copied().filter(|(deadline, _)| *deadline <= now);
             let Some((deadline, token)) = due else { return };
             self.control.state().deadlines.remove(&(deadline, token));
+            if self.step_datagrams(token, now) {
+                continue;
+            }
             let limit = self.control.config.handshake_timeout;
             let resolving = match self.control.state().entries.get_mut(token) {
                 Some(Entry::Requested(requested)) => {
@@ -433,14 +444,18 @@ impl VerbsDriver {
     pub(super) fn obey(&mut self, command: Command) {
         match command {
             Command::Accept(token, promise) => self.accept(token, promise),
-            Command::Refuse(token) => {
-                if let Some(Entry::Requested(requested)) = self.control.take(token) {
+            Command::AcceptDatagrams(token, promise, ticket) => self.accept_datagrams(token, promise, ticket),
+            Command::Refuse(token) => match self.control.take(token) {
+                Some(Entry::Requested(requested)) => {
                     let _ = requested.id.reject(REFUSED);
                 }
-            }
+                Some(Entry::Asking(asking)) => self.refuse_datagrams(&asking, token, REFUSED),
+                _ => {}
+            },
             Command::Cancel(token) => match self.control.take(token) {
                 Some(Entry::Waiting(waiting)) => waiting.queues.conn().end(None),
                 Some(Entry::Established(established)) => tear_down(established),
+                Some(Entry::Port(port)) => port.shut(),
                 _ => {}
             },
             Command::CutOff(token) => {
@@ -450,15 +465,16 @@ impl VerbsDriver {
                 };
                 conn.end(None);
             }
-            Command::TearDown(token) => {
-                if let Some(Entry::Established(established)) = self.control.take(token) {
-                    tear_down(established);
-                }
-            }
+            Command::TearDown(token) => match self.control.take(token) {
+                Some(Entry::Established(established)) => tear_down(established),
+                Some(Entry::Port(port)) => port.shut(),
+                _ => {}
+            },
+            Command::Refill(token) => self.refill(token),
         }
     }
 
-    fn accept(&mut self, token: u64, promise: Arc<Promise>) {
+    fn accept(&mut self, token: u64, promise: Arc<Promise<ReliableTrack>>) {
         let control = Arc::clone(&self.control);
         let mut state = control.state();
         let requested = match state.entries.get_mut(token) {

@@ -13,8 +13,10 @@ use std::time::Duration;
 use trespass_core::Drive;
 
 use crate::config::VerbsConfig;
+use crate::datagram::UnreliableTrack;
 use crate::device::Device;
 use crate::error::VerbsError;
+use crate::hub::Side;
 use crate::pool::Pool;
 use crate::promise::Promise;
 use crate::raw::cm::CmChannel;
@@ -22,12 +24,16 @@ use crate::raw::cq::next_cq_event;
 use crate::raw::events::{AsyncEvent, async_fd, next_async_event};
 use crate::raw::fd::{EventFd, wait_readable};
 use crate::timer::{Clock, VerbsTimer};
+use crate::track::ReliableTrack;
 
+mod datagrams;
 mod entry;
 mod handshake;
 mod slab;
 
-pub(crate) use entry::{Entry, ListenerShared, Request};
+pub(crate) use datagrams::Want;
+use entry::Entry;
+pub(crate) use entry::{ListenerShared, Request};
 use slab::Slab;
 
 /// Completion events of one queue that may be unacknowledged: acknowledging takes a lock of libibverbs, so not each time.
@@ -64,7 +70,9 @@ pub(crate) struct State {
 
 /// What is left for the driver to do, by the token of the connection.
 pub(crate) enum Command {
-    Accept(u64, Arc<Promise>),
+    Accept(u64, Arc<Promise<ReliableTrack>>),
+    /// With the claim that keeps the listener's port.
+    AcceptDatagrams(u64, Arc<Promise<UnreliableTrack>>, Arc<Ticket>),
     Refuse(u64),
     /// The future of a handshake was dropped.
     Cancel(u64),
@@ -72,6 +80,8 @@ pub(crate) enum Command {
     CutOff(u64),
     /// Both halves were dropped.
     TearDown(u64),
+    /// A port whose users sleep has got receive buffers back.
+    Refill(u64),
 }
 
 impl Control {
@@ -115,7 +125,7 @@ impl Control {
         self.driven.load(Ordering::Acquire)
     }
 
-    fn leave(&self, command: Command) {
+    pub(crate) fn leave(&self, command: Command) {
         if !self.is_driven() {
             // The driver took everything down when it went.
             return;
@@ -188,6 +198,10 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
+    pub(crate) fn token(&self) -> u64 {
+        self.token
+    }
+
     pub(crate) fn timer(&self) -> VerbsTimer {
         VerbsTimer::new(self.handle.clone())
     }
@@ -266,7 +280,16 @@ impl VerbsDriver {
     fn read_completions(&mut self) {
         while let Ok(Some(token)) = next_cq_event(&self.control.device.channel) {
             let mut state = self.control.state();
-            let Some(Entry::Established(established)) = state.entries.get_mut(token >> 1) else { continue };
+            let established = match state.entries.get_mut(token >> 1) {
+                Some(Entry::Established(established)) => established,
+                Some(Entry::Port(port)) => {
+                    let port = port.count_event(token & 1 == 1, ACK_BATCH);
+                    drop(state);
+                    port.on_event(if token & 1 == 1 { Side::Recv } else { Side::Send });
+                    continue;
+                }
+                _ => continue,
+            };
             let shared = Arc::clone(&established.conn.shared);
             let receive = token & 1 == 1;
             established.count_event(receive, ACK_BATCH);
@@ -300,12 +323,18 @@ impl VerbsDriver {
     /// that is looked for by the sides themselves first: they are woken after the queue pair has failed.
     fn end_tracks(&mut self, which: impl Fn(u32) -> bool, why: &str) {
         let mut conns = Vec::new();
+        let mut ports = Vec::new();
         for entry in self.control.state().entries.iter_mut() {
-            if let Entry::Established(established) = entry {
-                if which(established.conn.qp.number()) {
+            match entry {
+                Entry::Established(established) if which(established.conn.qp.number()) => {
                     conns.push(Arc::clone(&established.conn));
                 }
+                Entry::Port(entry) if which(entry.port.qp.number()) => ports.push(Arc::clone(&entry.port)),
+                _ => {}
             }
+        }
+        for port in ports {
+            port.end(Some(VerbsError::Device { action: "go on with the port", why: why.to_owned() }));
         }
         for conn in conns {
             conn.end(Some(VerbsError::Device { action: "go on with the track", why: why.to_owned() }));

@@ -110,6 +110,12 @@ impl CompletionBatch {
         Self { wcs: [MaybeUninit::uninit(); POLL_BATCH], len: 0, next: 0 }
     }
 
+    /// Whether the poll took as many as it could: there may be more.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.len == POLL_BATCH
+    }
+
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.next == self.len

@@ -19,6 +19,11 @@ pub fn leaked_queue_pairs() -> u64 {
     LEAKED.load(Ordering::Relaxed)
 }
 
+/// One more that could not be destroyed.
+pub(crate) fn count_leaked() {
+    LEAKED.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Shared by the halves of a track and the driver. The last to let go destroys it: first the queue pair, which makes the
 /// device let go of all memory; then the completion queues, the connection, and at last the memory.
 pub(crate) struct Conn {
@@ -64,7 +69,7 @@ impl Conn {
 impl Drop for Conn {
     fn drop(&mut self) {
         if !self.qp.destroy() {
-            LEAKED.fetch_add(1, Ordering::Relaxed);
+            count_leaked();
             self.send_cq.leak();
             self.recv_cq.leak();
             std::mem::forget(Arc::clone(&self.shared));

@@ -50,6 +50,28 @@ impl DerefMut for VerbsSendBuf {
     }
 }
 
+impl VerbsSendBuf {
+    /// A buffer of a slot of `shared` that nobody has.
+    #[inline]
+    pub(crate) fn new(shared: &Arc<Shared>, slot: u32, len: usize) -> Self {
+        Self { start: shared.send_memory(slot), len, slot, shared: Arc::clone(shared) }
+    }
+
+    #[inline]
+    pub(crate) fn is_of(&self, shared: &Arc<Shared>) -> bool {
+        Arc::ptr_eq(&self.shared, shared)
+    }
+
+    /// The slot and length, without giving the slot back.
+    #[inline]
+    pub(crate) fn into_parts(self) -> (u32, usize) {
+        let buf = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `buf` is not dropped and not used again, so this reference count is given back once, here.
+        drop(unsafe { std::ptr::read(&buf.shared) });
+        (buf.slot, buf.len)
+    }
+}
+
 impl SendBuf for VerbsSendBuf {
     #[inline]
     fn truncate(&mut self, len: usize) {
@@ -164,7 +186,7 @@ impl SendQueue {
             let error = shared.cause();
             return Err(Unsent { buf, error });
         }
-        let (slot, len) = into_parts(buf);
+        let (slot, len) = buf.into_parts();
         self.elements[slot as usize].length = len as u32;
         let request = &mut self.requests[slot as usize];
         request.next = null_mut();
@@ -303,15 +325,6 @@ impl SendQueue {
             false => Poll::Pending,
         }
     }
-}
-
-/// The slot and length of a buffer, without giving the slot back.
-#[inline]
-fn into_parts(buf: VerbsSendBuf) -> (u32, usize) {
-    let buf = std::mem::ManuallyDrop::new(buf);
-    // SAFETY: `buf` is not dropped and not used again, so this reference count is given back once, here.
-    drop(unsafe { std::ptr::read(&buf.shared) });
-    (buf.slot, buf.len)
 }
 
 fn blank_request(element: &mut ibv_sge) -> ibv_send_wr {

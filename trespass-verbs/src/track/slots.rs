@@ -136,7 +136,7 @@ pub(crate) struct Returns {
 const NONE: u32 = u32::MAX;
 
 impl Returns {
-    fn new(slots: usize) -> Self {
+    pub(crate) fn new(slots: usize) -> Self {
         Self { head: AtomicU32::new(NONE), links: (0..slots).map(|_| AtomicU32::new(NONE)).collect() }
     }
 

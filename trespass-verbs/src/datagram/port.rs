@@ -1,0 +1,439 @@
+//! A queue pair for datagrams, with all that share it.
+
+use std::collections::HashMap;
+use std::net::Ipv6Addr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rdma_mummy_sys::{ibv_qp_attr_mask as mask, ibv_qp_state, ibv_recv_wr, ibv_wc, ibv_wc_flags, ibv_wc_status};
+
+use super::config::{Pools, Shape};
+use super::header::{HEADER, sender};
+use crate::device::{Device, cq_depth};
+use crate::driver::Control;
+use crate::error::VerbsError;
+use crate::hub::{HubMemory, Lane, Member, Received, Receives, Side, Source};
+use crate::raw::ah::Ah;
+use crate::raw::cm::CmId;
+use crate::raw::cq::{CompletionBatch, Cq};
+use crate::raw::qp::{Depths, Qp, blank_attr};
+use crate::status;
+use crate::track::conn::count_leaked;
+use crate::track::slots::Shared;
+
+/// One queue pair for datagrams, with the seats of those who use it. Shared by them and the driver; the last to let go
+/// destroys it: first the queue pair, which makes the device let go of all memory and of the address handles.
+pub(crate) struct Port {
+    pub(crate) qp: Qp,
+    pub(crate) sends: Lane,
+    pub(crate) receives: Lane,
+    /// What its datagrams have to show.
+    pub(crate) key: u32,
+    pub(crate) shape: Shape,
+    state: Mutex<State>,
+    pub(crate) memory: Arc<HubMemory>,
+    /// The identifier by which it was found, where it has no listener's.
+    _id: Mutex<Option<CmId>>,
+    /// Datagrams of those who are not its peers.
+    strangers: AtomicU64,
+    /// Calls that posted receives.
+    recv_doorbells: AtomicU64,
+    /// Keeps the device open; last.
+    device: Arc<Device>,
+}
+
+struct State {
+    routes: Routes,
+    receives: Receives,
+    seats: Box<[Option<Seat>]>,
+    /// How often each seat was taken: part of its work requests' numbers.
+    taken: Box<[u16]>,
+}
+
+/// Whom a datagram is for.
+enum Routes {
+    /// Everything for one.
+    All(Arc<Member>),
+    /// By who sent it.
+    By(HashMap<Source, Arc<Member>>),
+}
+
+/// Whoever sits here, until the device has nothing more of it.
+struct Seat {
+    member: Arc<Member>,
+    /// The handles that its sends in flight may name.
+    handles: Vec<Arc<Ah>>,
+}
+
+impl Port {
+    /// A queue pair that is up, for `seats` users at most, with nobody there yet.
+    pub(crate) fn new(
+        control: &Arc<Control>,
+        token: u64,
+        shape: Shape,
+        seats: usize,
+        key: u32,
+    ) -> Result<Self, VerbsError> {
+        let device = Arc::clone(&control.device);
+        let (sends, receives) = (seats * shape.send_slots, seats * shape.recv_slots);
+        let send_cq = Cq::new(&device.context, &device.channel, cq_depth(sends), token << 1)?;
+        let recv_cq = Cq::new(&device.context, &device.channel, cq_depth(receives), (token << 1) | 1)?;
+        let depths = Depths { send: sends as u32, recv: receives as u32, inline: shape.inline as u32 };
+        let (qp, _) = Qp::datagram(&device.pd, &send_cq, &recv_cq, depths)?;
+        let memory = HubMemory::new(seats, shape.recv_slots, shape.slot_size(), control, token);
+        let state = State {
+            routes: Routes::By(HashMap::new()),
+            receives: Receives::new(Arc::clone(&memory)),
+            seats: (0..seats).map(|_| None).collect(),
+            taken: vec![0; seats].into_boxed_slice(),
+        };
+        let port = Self {
+            qp,
+            sends: Lane::new(send_cq, Side::Send),
+            receives: Lane::new(recv_cq, Side::Recv),
+            key,
+            shape,
+            state: Mutex::new(state),
+            memory,
+            _id: Mutex::new(None),
+            strangers: AtomicU64::new(0),
+            recv_doorbells: AtomicU64::new(0),
+            device,
+        };
+        port.bring_up().map_err(|error| VerbsError::os("bring the queue pair up", &error))?;
+        Ok(port)
+    }
+
+    fn bring_up(&self) -> std::io::Result<()> {
+        let step = |state, bits: &[mask], sq_psn| {
+            let mut attr = blank_attr();
+            attr.qp_state = state;
+            attr.port_num = self.shape.port;
+            attr.qkey = self.key;
+            attr.sq_psn = sq_psn;
+            self.qp.modify(&mut attr, bits.iter().fold(mask::IBV_QP_STATE.0, |all, bit| all | bit.0) as i32)
+        };
+        step(ibv_qp_state::IBV_QPS_INIT, &[mask::IBV_QP_PKEY_INDEX, mask::IBV_QP_PORT, mask::IBV_QP_QKEY], 0)?;
+        step(ibv_qp_state::IBV_QPS_RTR, &[], 0)?;
+        step(ibv_qp_state::IBV_QPS_RTS, &[mask::IBV_QP_SQ_PSN], 0)
+    }
+
+    /// Keeps the identifier by which the port was found for as long as the port is.
+    pub(crate) fn keep(&self, id: CmId) {
+        *self._id.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+    }
+
+    /// Takes a free seat, with receive buffers for its quota posted, for whoever sends from `shared`.
+    pub(crate) fn sit(&self, pools: &Pools) -> Result<Arc<Member>, VerbsError> {
+        // What has completed by now frees the seats of those who left.
+        self.look_at_sends();
+        self.look();
+        let arena = pools.sends.arena()?;
+        let shared = Arc::new(Shared::new(arena, self.shape.slot_size(), self.shape.send_slots, 0));
+        let mut state = self.lock();
+        self.post(&mut state)?;
+        let Some(index) = state.seats.iter().position(|seat| seat.as_ref().is_none_or(|s| s.member.has_gone())) else {
+            return Err(VerbsError::ResourceLimit {
+                action: "accept another track",
+                why: format!("the listener has {} already (raise `tracks`)", state.seats.len()),
+            });
+        };
+        if index >= state.receives.blocks() {
+            let arena = pools.receives.arena()?;
+            state.receives.grow(arena, self.shape.slot_len())?;
+            self.post(&mut state)?;
+        }
+        state.taken[index] = state.taken[index].wrapping_add(1);
+        let tag = (u32::from(state.taken[index]) << 16) | index as u32;
+        let member = Arc::new(Member::new(shared, self.shape.recv_slots as u32, tag));
+        let old = state.seats[index].replace(Seat { member: Arc::clone(&member), handles: Vec::new() });
+        drop(state);
+        drop(old);
+        Ok(member)
+    }
+
+    /// Everything that arrives is for `member`.
+    pub(crate) fn route_all(&self, member: &Arc<Member>) {
+        self.lock().routes = Routes::All(Arc::clone(member));
+    }
+
+    /// What `source` sends is for `member`.
+    pub(crate) fn route(&self, source: Source, member: &Arc<Member>) {
+        if let Routes::By(routes) = &mut self.lock().routes {
+            routes.insert(source, Arc::clone(member));
+        }
+    }
+
+    /// Keeps `handle` for as long as sends of `member` may name it, in place of the one at `place` if there is one.
+    pub(crate) fn hold(&self, member: &Member, place: usize, handle: Arc<Ah>) {
+        let mut state = self.lock();
+        let seat = state.seats.iter_mut().flatten().find(|seat| std::ptr::eq(&*seat.member, member));
+        let Some(seat) = seat else { return };
+        let old = match seat.handles.get_mut(place) {
+            Some(held) => Some(std::mem::replace(held, handle)),
+            None => {
+                seat.handles.push(handle);
+                None
+            }
+        };
+        drop(state);
+        drop(old);
+    }
+
+    /// Nothing more is for `member`, which posted `sends` in all. Its seat is free once those are over and its buffers are
+    /// back.
+    pub(crate) fn leave(&self, member: &Arc<Member>, sends: u64) {
+        let mut state = self.lock();
+        match &mut state.routes {
+            Routes::All(_) => state.routes = Routes::By(HashMap::new()),
+            Routes::By(routes) => routes.retain(|_, one| !Arc::ptr_eq(one, member)),
+        }
+        drop(state);
+        member.leave(sends);
+    }
+
+    /// Takes what has arrived, for all, and posts receives where that is due. No lock where neither is.
+    #[inline]
+    pub(crate) fn look(&self) {
+        if self.memory.is_due() {
+            self.refill(false);
+        }
+        let outcome = self.receives.look(|batch, got| self.sort(batch, got));
+        self.after_look(outcome);
+    }
+
+    /// As [`look`](Port::look), for those about to sleep.
+    pub(crate) fn look_surely(&self) {
+        if self.memory.returned() > 0 {
+            self.refill(true);
+        }
+        let outcome = self.receives.look_surely(|batch, got| self.sort(batch, got));
+        self.after_look(outcome);
+    }
+
+    #[inline]
+    fn after_look(&self, outcome: std::io::Result<()>) {
+        if let Err(error) = outcome {
+            self.end(Some(VerbsError::os("poll the receive completion queue", &error)));
+        }
+    }
+
+    /// Posts what has come back, if that is due or `all` is asked for.
+    pub(crate) fn refill(&self, all: bool) {
+        let mut state = self.lock();
+        let failed = if all || state.receives.is_due() { self.post(&mut state).err() } else { None };
+        drop(state);
+        if let Some(failure) = failed {
+            self.end(Some(failure));
+        }
+    }
+
+    fn sort(&self, batch: &mut CompletionBatch, got: &mut Vec<Arc<Member>>) {
+        let mut failure = None;
+        let mut unread = Vec::new();
+        let mut state = self.lock();
+        for completion in batch {
+            if let Err(error) = self.deliver(&mut state, &completion, got, &mut unread) {
+                failure = failure.or(Some(error));
+            }
+        }
+        if state.receives.is_due() {
+            failure = failure.or(self.post(&mut state).err());
+        }
+        drop(state);
+        drop(unread);
+        if let Some(failure) = failure {
+            self.end((failure != VerbsError::Closed).then_some(failure));
+        }
+    }
+
+    /// One datagram to whom it is for.
+    #[inline]
+    fn deliver(
+        &self,
+        state: &mut State,
+        completion: &ibv_wc,
+        got: &mut Vec<Arc<Member>>,
+        unread: &mut Vec<Received>,
+    ) -> Result<(), VerbsError> {
+        let slot = completion.wr_id as u32;
+        let Some(start) = self.memory.slot(slot).filter(|_| state.receives.completed(slot)) else {
+            return Err(VerbsError::Device {
+                action: "receive",
+                why: "the device completed what it was not given".into(),
+            });
+        };
+        if completion.status != ibv_wc_status::IBV_WC_SUCCESS {
+            return Err(status::failure(completion).unwrap_or(VerbsError::Closed));
+        }
+        let len = completion.byte_len as usize;
+        let has_header = completion.wc_flags & ibv_wc_flags::IBV_WC_GRH.0 != 0;
+        let gid = match (HEADER..=self.shape.slot_len()).contains(&len) && has_header {
+            // SAFETY: the device wrote `len` bytes, at least a header, and does not have the slot any more.
+            true => sender(unsafe { start.cast::<[u8; HEADER]>().as_ref() }),
+            false => None,
+        };
+        let source = Source { gid: gid.unwrap_or(Ipv6Addr::UNSPECIFIED), number: completion.src_qp };
+        let member = match (&state.routes, gid) {
+            (_, None) => None,
+            (Routes::All(member), _) => Some(member),
+            (Routes::By(routes), _) => routes.get(&source),
+        };
+        let Some(member) = member.cloned() else {
+            self.strangers.fetch_add(1, Ordering::Relaxed);
+            state.receives.reject(slot);
+            return Ok(());
+        };
+        if !member.has_room() && self.memory.returned() > 0 {
+            // Some of what came back may be its own.
+            self.post(state)?;
+        }
+        if !member.has_room() {
+            member.count_dropped();
+            state.receives.reject(slot);
+            return Ok(());
+        }
+        state.receives.assign(slot, &member);
+        // SAFETY: the union holds immediate data where the flags say so, and is 4 bytes of anything otherwise.
+        let word = unsafe { completion.imm_data_invalidated_rkey_union.imm_data };
+        // SAFETY: the device completed this slot, which `completed` took from it, and wrote `len` bytes into it, which
+        // were checked above; `assign` keeps it from being posted before it is given back.
+        let message = unsafe {
+            let memory = &self.memory;
+            let (offset, len) = (HEADER as u32, (len - HEADER) as u32);
+            Received::new(memory, (slot, start), offset, len, source, (completion.wc_flags, word))
+        };
+        match member.inbox.push(message) {
+            None => got.push(member),
+            // Given back when the lock is not held.
+            Some(message) => {
+                member.count_dropped();
+                unread.push(message);
+            }
+        }
+        Ok(())
+    }
+
+    fn post(&self, state: &mut State) -> Result<(), VerbsError> {
+        let post = |first: *mut ibv_recv_wr| {
+            self.recv_doorbells.fetch_add(1, Ordering::Relaxed);
+            // SAFETY: `first` heads a list of requests of `Receives`, each pointing to its element, all boxed and alive.
+            // Their slots were given back (or never out), so no reference to the memory exists; `Receives` keeps them
+            // from being handed out before their completion, and the memory outlives the queue pair (`Port`).
+            unsafe { self.qp.post_recv(first) }
+        };
+        state.receives.post(post).map_err(|error| VerbsError::os("post receives", &error))
+    }
+
+    /// The next buffer that comes back calls the driver, if the device runs short: for those about to sleep.
+    pub(crate) fn mind_shortage(&self) {
+        let short = self.memory.is_short();
+        self.memory.call_when_returned(short);
+        if short && self.memory.returned() > 0 {
+            self.refill(true);
+        }
+    }
+
+    /// Takes the sends that have completed, for all.
+    #[inline]
+    pub(crate) fn look_at_sends(&self) {
+        let outcome = self.sends.look(|batch, got| self.sort_sends(batch, got));
+        self.after_look_at_sends(outcome);
+    }
+
+    /// As [`look_at_sends`](Port::look_at_sends), for those about to sleep.
+    pub(crate) fn look_at_sends_surely(&self) {
+        let outcome = self.sends.look_surely(|batch, got| self.sort_sends(batch, got));
+        self.after_look_at_sends(outcome);
+    }
+
+    #[inline]
+    fn after_look_at_sends(&self, outcome: std::io::Result<()>) {
+        if let Err(error) = outcome {
+            self.end(Some(VerbsError::os("poll the send completion queue", &error)));
+        }
+    }
+
+    fn sort_sends(&self, batch: &mut CompletionBatch, got: &mut Vec<Arc<Member>>) {
+        let mut failure = None;
+        let state = self.lock();
+        for completion in batch {
+            if completion.status != ibv_wc_status::IBV_WC_SUCCESS {
+                // Nothing comes back from here: what did not complete stays with the queue pair until that is gone.
+                failure = failure.or(Some(status::failure(&completion).unwrap_or(VerbsError::Closed)));
+                continue;
+            }
+            let seat = state.seats.get((completion.wr_id >> 32) as usize & 0xffff);
+            if let Some(seat) = seat.and_then(Option::as_ref).filter(|seat| seat.member.owns(completion.wr_id)) {
+                seat.member.complete(completion.wr_id);
+                got.push(Arc::clone(&seat.member));
+            }
+        }
+        drop(state);
+        if let Some(failure) = failure {
+            self.end((failure != VerbsError::Closed).then_some(failure));
+        }
+    }
+
+    /// An event of one of the completion queues came: what it is about is sorted, and it is asked for again while
+    /// anybody sleeps.
+    pub(crate) fn on_event(&self, side: Side) {
+        let (lane, look): (_, fn(&Self)) = match side {
+            Side::Send => (&self.sends, Self::look_at_sends_surely),
+            Side::Recv => (&self.receives, Self::look_surely),
+        };
+        lane.disarmed();
+        look(self);
+        if !lane.anybody_sleeps() {
+            return;
+        }
+        match lane.arm() {
+            Ok(()) => look(self),
+            Err(error) => self.end(Some(VerbsError::os("arm a completion queue", &error))),
+        }
+        if side == Side::Recv {
+            self.mind_shortage();
+        }
+    }
+
+    /// Ends the port: nothing goes out any more, and all that use it are woken and told.
+    pub(crate) fn end(&self, failure: Option<VerbsError>) {
+        self.qp.fail();
+        let members: Vec<_> = self.lock().seats.iter().flatten().map(|seat| Arc::clone(&seat.member)).collect();
+        for member in members {
+            member.shared.end(failure.clone());
+        }
+    }
+
+    /// Datagrams that no peer of this port sent: dropped.
+    pub(crate) fn strangers(&self) -> u64 {
+        self.strangers.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn recv_doorbells(&self) -> u64 {
+        self.recv_doorbells.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        if !self.qp.destroy() {
+            count_leaked();
+            self.sends.cq.leak();
+            self.receives.cq.leak();
+            let mut state = self.lock();
+            std::mem::forget(std::mem::take(&mut state.seats));
+            drop(state);
+            std::mem::forget(Arc::clone(&self.memory));
+            std::mem::forget(Arc::clone(&self.device));
+        }
+    }
+}
