@@ -301,12 +301,11 @@ fn slots_run_out_and_come_back() {
     put(&mut one, 1, 1);
 }
 
-#[test]
-fn words_travel_beside_messages() {
-    needs_rdma!();
-    let (near, far) = fabrics(&DatagramConfig::default().with_slots(2, 8));
-    let mut listener = far.listen(&far_addr()).expect("a listener");
-    let (mut one, mut other) = join(&near, &mut listener);
+/// Sends messages with and without a word, through few slots.
+fn words<T>(one: &mut T, other: &mut T)
+where
+    T: Track + ImmediateSend + RecvSide<RecvBuf: Immediate>,
+{
     for (round, word) in [None, Some(0), Some(0x0102_0304), None, Some(u32::MAX), None].into_iter().enumerate() {
         let buf = block_on(one.reserve(round * 100)).expect("a slot");
         match word {
@@ -317,6 +316,17 @@ fn words_travel_beside_messages() {
         let message = block_on(other.recv()).expect("a message");
         assert_eq!((message.len(), message.immediate()), (round * 100, word));
     }
+}
+
+#[test]
+fn words_travel_beside_messages() {
+    needs_rdma!();
+    let (near, far) = fabrics(&DatagramConfig::default().with_slots(2, 8));
+    let mut listener = far.listen(&far_addr()).expect("a listener");
+    let (mut one, mut other) = join(&near, &mut listener);
+    words(&mut one, &mut other);
+    let (mut one, mut other) = rdma::pair(VerbsConfig::default().with_slots(1024, 2, 8));
+    words(&mut one, &mut other);
 }
 
 #[test]

@@ -178,6 +178,27 @@ impl SendQueue {
 
     #[inline]
     pub(crate) fn send(&mut self, buf: VerbsSendBuf) -> Result<(), Unsent<VerbsSendBuf, VerbsError>> {
+        let slot = self.queue(buf)?;
+        self.requests[slot as usize].opcode = ibv_wr_opcode::IBV_WR_SEND;
+        Ok(())
+    }
+
+    #[inline]
+    pub(crate) fn send_immediate(
+        &mut self,
+        buf: VerbsSendBuf,
+        word: u32,
+    ) -> Result<(), Unsent<VerbsSendBuf, VerbsError>> {
+        let slot = self.queue(buf)?;
+        let request = &mut self.requests[slot as usize];
+        request.opcode = ibv_wr_opcode::IBV_WR_SEND_WITH_IMM;
+        request.imm_data_invalidated_rkey_union.imm_data = word.to_be();
+        Ok(())
+    }
+
+    /// Queues a buffer and says its slot; the caller says what sort of send it is.
+    #[inline]
+    fn queue(&mut self, buf: VerbsSendBuf) -> Result<u32, Unsent<VerbsSendBuf, VerbsError>> {
         let shared = &self.conn.shared;
         if !Arc::ptr_eq(&buf.shared, shared) {
             return Err(Unsent { buf, error: VerbsError::ForeignBuffer });
@@ -202,7 +223,7 @@ impl SendQueue {
         let slots = self.order.len() as u64;
         self.order[(self.next_seq % slots) as usize] = slot;
         self.next_seq += 1;
-        Ok(())
+        Ok(slot)
     }
 
     /// Posts what is queued; the last of it asks for a completion, which stands for all before it. So whatever was
