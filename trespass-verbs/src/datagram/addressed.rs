@@ -10,11 +10,10 @@ use trespass_core::{Limits, Port, TryError, Unsent};
 
 use super::port;
 use super::recv::{Inward, VerbsDatagram, VerbsPeer};
-use super::send::Sends;
 use super::ways::Ways;
 use crate::driver::Ticket;
 use crate::error::VerbsError;
-use crate::hub::Member;
+use crate::hub::{Member, Sends};
 use crate::timer::VerbsTimer;
 use crate::track::VerbsSendBuf;
 
@@ -24,7 +23,7 @@ use crate::track::VerbsSendBuf;
 /// which is a system call; handles are kept, up to [`DatagramConfig::peers`](crate::DatagramConfig::peers), and the one
 /// that was used least recently makes room.
 pub struct VerbsPort {
-    sends: Sends,
+    sends: Sends<port::Port>,
     inward: Inward,
     ways: Ways,
     local: SocketAddr,
@@ -58,7 +57,7 @@ impl VerbsPort {
     /// This port, as others know it: for those to whom its address is told by other means than
     /// [`resolve`](trespass_core::PortFabric::resolve).
     pub fn peer(&self) -> VerbsPeer {
-        let port = self.sends.port();
+        let port = self.sends.gate();
         VerbsPeer { gid: self.ways.from().gid, number: port.qp.number(), key: port.key }
     }
 
@@ -74,7 +73,7 @@ impl VerbsPort {
 
     /// Datagrams that did not say who sent them: dropped.
     pub fn strangers(&self) -> u64 {
-        self.sends.port().strangers()
+        self.sends.gate().strangers()
     }
 }
 
@@ -87,7 +86,7 @@ impl Port for VerbsPort {
     type RecvBuf = VerbsDatagram;
 
     fn limits(&self) -> Limits {
-        let shape = self.sends.port().shape;
+        let shape = self.sends.gate().shape;
         Limits::new(shape.mtu, shape.send_slots, shape.recv_slots).with_inline(shape.inline.min(shape.mtu))
     }
 
@@ -110,7 +109,7 @@ impl Port for VerbsPort {
         match self.ways.to(to.gid, &self.sends) {
             Ok(handle) => {
                 let way = ud_t { ah: handle.raw(), remote_qpn: to.number, remote_qkey: to.key };
-                self.sends.queue(buf, way, None);
+                self.sends.queue(buf, None).wr.ud = way;
                 Ok(())
             }
             Err(error) => {

@@ -12,7 +12,6 @@ mod hello;
 mod listener;
 mod port;
 mod recv;
-mod send;
 mod track;
 mod ways;
 

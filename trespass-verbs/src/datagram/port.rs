@@ -12,7 +12,7 @@ use super::header::{HEADER, sender};
 use crate::device::{Device, cq_depth};
 use crate::driver::Control;
 use crate::error::VerbsError;
-use crate::hub::{HubMemory, Lane, Member, Received, Receives, Side, Source};
+use crate::hub::{Gate, HubMemory, Lane, Member, Received, Receives, Seats, Side, Source};
 use crate::raw::ah::Ah;
 use crate::raw::cm::CmId;
 use crate::raw::cq::{CompletionBatch, Cq};
@@ -45,9 +45,9 @@ pub(crate) struct Port {
 struct State {
     routes: Routes,
     receives: Receives,
-    seats: Box<[Option<Seat>]>,
-    /// How often each seat was taken: part of its work requests' numbers.
-    taken: Box<[u16]>,
+    seats: Seats,
+    /// The handles that the sends of each seat may name.
+    handles: Box<[Vec<Arc<Ah>>]>,
 }
 
 /// Whom a datagram is for.
@@ -56,13 +56,6 @@ enum Routes {
     All(Arc<Member>),
     /// By who sent it.
     By(HashMap<Source, Arc<Member>>),
-}
-
-/// Whoever sits here, until the device has nothing more of it.
-struct Seat {
-    member: Arc<Member>,
-    /// The handles that its sends in flight may name.
-    handles: Vec<Arc<Ah>>,
 }
 
 impl Port {
@@ -84,8 +77,8 @@ impl Port {
         let state = State {
             routes: Routes::By(HashMap::new()),
             receives: Receives::new(Arc::clone(&memory)),
-            seats: (0..seats).map(|_| None).collect(),
-            taken: vec![0; seats].into_boxed_slice(),
+            seats: Seats::new(seats),
+            handles: (0..seats).map(|_| Vec::new()).collect(),
         };
         let port = Self {
             qp,
@@ -132,23 +125,21 @@ impl Port {
         let shared = Arc::new(Shared::new(arena, self.shape.slot_size(), self.shape.send_slots, 0));
         let mut state = self.lock();
         self.post(&mut state)?;
-        let Some(index) = state.seats.iter().position(|seat| seat.as_ref().is_none_or(|s| s.member.has_gone())) else {
+        let Some(seat) = state.seats.free() else {
             return Err(VerbsError::ResourceLimit {
                 action: "accept another track",
                 why: format!("the listener has {} already (raise `tracks`)", state.seats.len()),
             });
         };
-        if index >= state.receives.blocks() {
+        if seat >= state.receives.blocks() {
             let arena = pools.receives.arena()?;
             state.receives.grow(arena, self.shape.slot_len())?;
             self.post(&mut state)?;
         }
-        state.taken[index] = state.taken[index].wrapping_add(1);
-        let tag = (u32::from(state.taken[index]) << 16) | index as u32;
-        let member = Arc::new(Member::new(shared, self.shape.recv_slots as u32, tag));
-        let old = state.seats[index].replace(Seat { member: Arc::clone(&member), handles: Vec::new() });
+        let handles = std::mem::take(&mut state.handles[seat]);
+        let member = state.seats.sit(seat, shared, self.shape.recv_slots);
         drop(state);
-        drop(old);
+        drop(handles);
         Ok(member)
     }
 
@@ -167,29 +158,17 @@ impl Port {
     /// Keeps `handle` for as long as sends of `member` may name it, in place of the one at `place` if there is one.
     pub(crate) fn hold(&self, member: &Member, place: usize, handle: Arc<Ah>) {
         let mut state = self.lock();
-        let seat = state.seats.iter_mut().flatten().find(|seat| std::ptr::eq(&*seat.member, member));
-        let Some(seat) = seat else { return };
-        let old = match seat.handles.get_mut(place) {
+        let Some(seat) = state.seats.seat_of(member) else { return };
+        let handles = &mut state.handles[seat];
+        let old = match handles.get_mut(place) {
             Some(held) => Some(std::mem::replace(held, handle)),
             None => {
-                seat.handles.push(handle);
+                handles.push(handle);
                 None
             }
         };
         drop(state);
         drop(old);
-    }
-
-    /// Nothing more is for `member`, which posted `sends` in all. Its seat is free once those are over and its buffers are
-    /// back.
-    pub(crate) fn leave(&self, member: &Arc<Member>, sends: u64) {
-        let mut state = self.lock();
-        match &mut state.routes {
-            Routes::All(_) => state.routes = Routes::By(HashMap::new()),
-            Routes::By(routes) => routes.retain(|_, one| !Arc::ptr_eq(one, member)),
-        }
-        drop(state);
-        member.leave(sends);
     }
 
     /// Takes what has arrived, for all, and posts receives where that is due. No lock where neither is.
@@ -198,7 +177,7 @@ impl Port {
         if self.memory.is_due() {
             self.refill(false);
         }
-        let outcome = self.receives.look(|batch, got| self.sort(batch, got));
+        let outcome = self.receives.look(|batch| self.sort(batch));
         self.after_look(outcome);
     }
 
@@ -207,7 +186,7 @@ impl Port {
         if self.memory.returned() > 0 {
             self.refill(true);
         }
-        let outcome = self.receives.look_surely(|batch, got| self.sort(batch, got));
+        let outcome = self.receives.look_surely(|batch| self.sort(batch));
         self.after_look(outcome);
     }
 
@@ -228,12 +207,12 @@ impl Port {
         }
     }
 
-    fn sort(&self, batch: &mut CompletionBatch, got: &mut Vec<Arc<Member>>) {
+    fn sort(&self, batch: &mut CompletionBatch) {
         let mut failure = None;
         let mut unread = Vec::new();
         let mut state = self.lock();
         for completion in batch {
-            if let Err(error) = self.deliver(&mut state, &completion, got, &mut unread) {
+            if let Err(error) = self.deliver(&mut state, &completion, &mut unread) {
                 failure = failure.or(Some(error));
             }
         }
@@ -249,13 +228,7 @@ impl Port {
 
     /// One datagram to whom it is for.
     #[inline]
-    fn deliver(
-        &self,
-        state: &mut State,
-        completion: &ibv_wc,
-        got: &mut Vec<Arc<Member>>,
-        unread: &mut Vec<Received>,
-    ) -> Result<(), VerbsError> {
+    fn deliver(&self, state: &mut State, completion: &ibv_wc, unread: &mut Vec<Received>) -> Result<(), VerbsError> {
         let slot = completion.wr_id as u32;
         let Some(start) = self.memory.slot(slot).filter(|_| state.receives.completed(slot)) else {
             return Err(VerbsError::Device {
@@ -304,7 +277,7 @@ impl Port {
             Received::new(memory, (slot, start), offset, len, source, (completion.wc_flags, word))
         };
         match member.inbox.push(message) {
-            None => got.push(member),
+            None => self.receives.got(&member),
             // Given back when the lock is not held.
             Some(message) => {
                 member.count_dropped();
@@ -334,19 +307,6 @@ impl Port {
         }
     }
 
-    /// Takes the sends that have completed, for all.
-    #[inline]
-    pub(crate) fn look_at_sends(&self) {
-        let outcome = self.sends.look(|batch, got| self.sort_sends(batch, got));
-        self.after_look_at_sends(outcome);
-    }
-
-    /// As [`look_at_sends`](Port::look_at_sends), for those about to sleep.
-    pub(crate) fn look_at_sends_surely(&self) {
-        let outcome = self.sends.look_surely(|batch, got| self.sort_sends(batch, got));
-        self.after_look_at_sends(outcome);
-    }
-
     #[inline]
     fn after_look_at_sends(&self, outcome: std::io::Result<()>) {
         if let Err(error) = outcome {
@@ -354,19 +314,16 @@ impl Port {
         }
     }
 
-    fn sort_sends(&self, batch: &mut CompletionBatch, got: &mut Vec<Arc<Member>>) {
+    fn sort_sends(&self, batch: &mut CompletionBatch) {
         let mut failure = None;
         let state = self.lock();
         for completion in batch {
             if completion.status != ibv_wc_status::IBV_WC_SUCCESS {
                 // Nothing comes back from here: what did not complete stays with the queue pair until that is gone.
                 failure = failure.or(Some(status::failure(&completion).unwrap_or(VerbsError::Closed)));
-                continue;
-            }
-            let seat = state.seats.get((completion.wr_id >> 32) as usize & 0xffff);
-            if let Some(seat) = seat.and_then(Option::as_ref).filter(|seat| seat.member.owns(completion.wr_id)) {
-                seat.member.complete(completion.wr_id);
-                got.push(Arc::clone(&seat.member));
+            } else if let Some(member) = state.seats.owner(completion.wr_id) {
+                member.complete(completion.wr_id);
+                self.sends.got(member);
             }
         }
         drop(state);
@@ -399,7 +356,7 @@ impl Port {
     /// Ends the port: nothing goes out any more, and all that use it are woken and told.
     pub(crate) fn end(&self, failure: Option<VerbsError>) {
         self.qp.fail();
-        let members: Vec<_> = self.lock().seats.iter().flatten().map(|seat| Arc::clone(&seat.member)).collect();
+        let members: Vec<_> = self.lock().seats.iter().cloned().collect();
         for member in members {
             member.shared.end(failure.clone());
         }
@@ -423,14 +380,57 @@ impl Port {
     }
 }
 
+impl Gate for Port {
+    fn qp(&self) -> &Qp {
+        &self.qp
+    }
+
+    fn sends(&self) -> &Lane {
+        &self.sends
+    }
+
+    fn shape(&self) -> (usize, usize) {
+        (self.shape.send_slots, self.shape.inline)
+    }
+
+    #[inline]
+    fn look_at_sends(&self) {
+        let outcome = self.sends.look(|batch| self.sort_sends(batch));
+        self.after_look_at_sends(outcome);
+    }
+
+    fn look_at_sends_surely(&self) {
+        let outcome = self.sends.look_surely(|batch| self.sort_sends(batch));
+        self.after_look_at_sends(outcome);
+    }
+
+    fn fail(&self, failure: VerbsError) {
+        self.end(Some(failure));
+    }
+
+    /// Nothing more is for `member`. Its seat is free once its sends are over and its buffers are back.
+    fn leave(&self, member: &Arc<Member>, sends: u64) {
+        // What has arrived by now may still be read.
+        self.look();
+        let mut state = self.lock();
+        match &mut state.routes {
+            Routes::All(_) => state.routes = Routes::By(HashMap::new()),
+            Routes::By(routes) => routes.retain(|_, one| !Arc::ptr_eq(one, member)),
+        }
+        drop(state);
+        member.leave(sends);
+        member.shared.end(None);
+    }
+}
+
 impl Drop for Port {
     fn drop(&mut self) {
         if !self.qp.destroy() {
             count_leaked();
-            self.sends.cq.leak();
-            self.receives.cq.leak();
+            self.sends.leak();
+            self.receives.leak();
             let mut state = self.lock();
-            std::mem::forget(std::mem::take(&mut state.seats));
+            std::mem::forget((state.seats.clear(), std::mem::take(&mut state.handles)));
             drop(state);
             std::mem::forget(Arc::clone(&self.memory));
             std::mem::forget(Arc::clone(&self.device));

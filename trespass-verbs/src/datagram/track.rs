@@ -10,10 +10,9 @@ use trespass_core::{Datagram, Endpoint, ImmediateSend, Limits, RecvSide, SendSid
 
 use super::port::Port;
 use super::recv::{Inward, VerbsDatagram};
-use super::send::Sends;
 use crate::driver::Ticket;
 use crate::error::VerbsError;
-use crate::hub::Member;
+use crate::hub::{Member, Sends};
 use crate::timer::VerbsTimer;
 use crate::track::{VerbsCounters, VerbsSendBuf};
 
@@ -45,7 +44,7 @@ pub struct UnreliableTrack {
 
 /// The sending half of an [`UnreliableTrack`].
 pub struct DatagramSender {
-    sends: Sends,
+    sends: Sends<Port>,
     way: ud_t,
     about: About,
 }
@@ -90,7 +89,7 @@ impl UnreliableTrack {
 
     /// What this track has asked of its device so far. Receives and notifications are those of the whole port.
     pub fn counters(&self) -> VerbsCounters {
-        let port = self.sender.sends.port();
+        let port = self.sender.sends.gate();
         VerbsCounters {
             send_doorbells: self.sender.sends.doorbells(),
             recv_doorbells: port.recv_doorbells(),
@@ -105,7 +104,7 @@ impl UnreliableTrack {
 
     /// Datagrams that arrived at the port of this track, and that none of its peers sent: dropped.
     pub fn strangers(&self) -> u64 {
-        self.sender.sends.port().strangers()
+        self.sender.sends.gate().strangers()
     }
 }
 
@@ -164,7 +163,7 @@ impl SendSide for DatagramSender {
     #[inline]
     fn send(&mut self, buf: VerbsSendBuf) -> Result<(), Unsent<VerbsSendBuf, VerbsError>> {
         let buf = self.sends.check(buf)?;
-        self.sends.queue(buf, self.way, None);
+        self.sends.queue(buf, None).wr.ud = self.way;
         Ok(())
     }
 
@@ -187,7 +186,7 @@ impl ImmediateSend for DatagramSender {
     #[inline]
     fn send_immediate(&mut self, buf: VerbsSendBuf, word: u32) -> Result<(), Unsent<VerbsSendBuf, VerbsError>> {
         let buf = self.sends.check(buf)?;
-        self.sends.queue(buf, self.way, Some(word));
+        self.sends.queue(buf, Some(word)).wr.ud = self.way;
         Ok(())
     }
 }

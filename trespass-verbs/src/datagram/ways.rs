@@ -5,8 +5,9 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use super::config::Address;
-use super::send::Sends;
+use super::port::Port;
 use crate::error::VerbsError;
+use crate::hub::Sends;
 use crate::raw::ah::{Ah, way_to};
 
 /// Bounded: where it is full, the handle that was used least recently makes room. With more places than send slots, that
@@ -47,7 +48,7 @@ impl Ways {
     /// # Errors
     /// Where the device makes none: there is no way to that address.
     #[inline]
-    pub(crate) fn to(&mut self, gid: Ipv6Addr, sends: &Sends) -> Result<&Ah, VerbsError> {
+    pub(crate) fn to(&mut self, gid: Ipv6Addr, sends: &Sends<Port>) -> Result<&Ah, VerbsError> {
         let place = match self.places.get(&gid) {
             Some(place) => *place,
             None => self.make(gid, sends)?,
@@ -58,13 +59,13 @@ impl Ways {
     }
 
     #[cold]
-    fn make(&mut self, gid: Ipv6Addr, sends: &Sends) -> Result<usize, VerbsError> {
+    fn make(&mut self, gid: Ipv6Addr, sends: &Sends<Port>) -> Result<usize, VerbsError> {
         let place = self.room(sends);
         let attr = way_to(gid.octets(), self.from.port, self.from.index);
-        let handle = Arc::new(Ah::new(&sends.port().device().pd, attr)?);
+        let handle = Arc::new(Ah::new(&sends.gate().device().pd, attr)?);
         self.made += 1;
         // Dropping the port drops this cache, while sends may be under way: the queue pair keeps the handles too.
-        sends.port().hold(sends.member(), place, Arc::clone(&handle));
+        sends.gate().hold(sends.member(), place, Arc::clone(&handle));
         let way = Way { gid, handle, used: 0 };
         match self.ways.get_mut(place) {
             Some(old) => {
@@ -78,7 +79,7 @@ impl Ways {
     }
 
     /// A place that is free, or whose handle no send names that is not over.
-    fn room(&self, sends: &Sends) -> usize {
+    fn room(&self, sends: &Sends<Port>) -> usize {
         if self.ways.len() < self.most {
             return self.ways.len();
         }

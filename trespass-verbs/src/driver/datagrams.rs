@@ -32,8 +32,6 @@ const LAST_STEP: Duration = Duration::from_secs(2);
 pub(crate) struct PortEntry {
     pub(super) port: Arc<Port>,
     role: Role,
-    /// Events taken and not acknowledged, of the send and the receive completion queue.
-    unacked: [u32; 2],
 }
 
 enum Role {
@@ -111,30 +109,15 @@ pub(crate) struct Asking {
 
 impl PortEntry {
     fn new(port: Arc<Port>, role: Role) -> Self {
-        Self { port, role, unacked: [0; 2] }
+        Self { port, role }
     }
 
-    /// Counts an event, acknowledges once there are `batch` of them, and gives the port that it is for.
-    pub(super) fn count_event(&mut self, receive: bool, batch: u32) -> Arc<Port> {
-        let unacked = &mut self.unacked[usize::from(receive)];
-        *unacked += 1;
-        if *unacked >= batch {
-            let lane = if receive { &self.port.receives } else { &self.port.sends };
-            lane.cq.ack(std::mem::take(unacked));
-        }
-        Arc::clone(&self.port)
-    }
-
-    /// Ends it, and acknowledges everything: a completion queue with unacknowledged events is never destroyed
-    /// (ibv_destroy_cq(3)).
+    /// Ends it.
     pub(super) fn shut(self) {
         if let Role::Listening(listening) = &self.role {
             drop(listening.shared.close());
         }
         self.port.end(None);
-        let [sends, receives] = self.unacked;
-        self.port.sends.cq.ack(sends);
-        self.port.receives.cq.ack(receives);
     }
 }
 

@@ -283,7 +283,7 @@ impl VerbsDriver {
             let established = match state.entries.get_mut(token >> 1) {
                 Some(Entry::Established(established)) => established,
                 Some(Entry::Port(port)) => {
-                    let port = port.count_event(token & 1 == 1, ACK_BATCH);
+                    let port = Arc::clone(&port.port);
                     drop(state);
                     port.on_event(if token & 1 == 1 { Side::Recv } else { Side::Send });
                     continue;

@@ -23,6 +23,10 @@ pub(crate) struct Member {
     /// Whether its halves sleep: a mark for each, since they sleep and wake by themselves.
     pub(crate) recv_asleep: AtomicBool,
     pub(crate) send_asleep: AtomicBool,
+    /// Whether its receiving half sleeps while sends are under way: see [`Lane::mind`](super::Lane::mind).
+    pub(crate) minding: AtomicBool,
+    /// The sends that were posted.
+    sent: AtomicU64,
     /// The sends that have completed: all up to this.
     done: AtomicU64,
     /// The sends that were posted, once there will be no more.
@@ -45,6 +49,8 @@ impl Member {
             dropped: AtomicU64::new(0),
             recv_asleep: AtomicBool::new(false),
             send_asleep: AtomicBool::new(false),
+            minding: AtomicBool::new(false),
+            sent: AtomicU64::new(0),
             done: AtomicU64::new(0),
             last: AtomicU64::new(MORE),
             tag,
@@ -74,6 +80,18 @@ impl Member {
         }
     }
 
+    /// So many sends were posted.
+    #[inline]
+    pub(crate) fn post(&self, sent: u64) {
+        self.sent.store(sent, Ordering::SeqCst);
+    }
+
+    /// Whether sends are under way.
+    #[inline]
+    pub(crate) fn is_sending(&self) -> bool {
+        self.sent.load(Ordering::SeqCst) != self.done()
+    }
+
     #[inline]
     pub(crate) fn done(&self) -> u64 {
         self.done.load(Ordering::Acquire)
@@ -82,6 +100,11 @@ impl Member {
     /// There are no more sends than these.
     pub(crate) fn leave(&self, posted: u64) {
         self.last.store(posted, Ordering::Release);
+    }
+
+    /// How many buffers it may get before it has none left.
+    pub(crate) fn room(&self) -> u32 {
+        self.quota.saturating_sub(self.held.load(Ordering::Relaxed))
     }
 
     /// Whether there are no more sends to come.
@@ -96,7 +119,7 @@ impl Member {
 
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
-        self.held.load(Ordering::Relaxed) < self.quota
+        self.room() > 0
     }
 
     /// It gets a buffer.

@@ -11,9 +11,13 @@ mod lane;
 mod member;
 mod memory;
 mod receives;
+mod seats;
+mod sends;
 mod turn;
 
 pub(crate) use lane::{Lane, Side};
 pub(crate) use member::Member;
 pub(crate) use memory::{HubMemory, Received, Source};
 pub(crate) use receives::Receives;
+pub(crate) use seats::Seats;
+pub(crate) use sends::{Gate, Sends};

@@ -47,6 +47,14 @@ impl<T> Turn<T> {
         }
     }
 
+    /// Works on the state, once nobody else does. Not from within the work.
+    pub(crate) fn wait(&self, work: impl FnMut(&mut T)) {
+        while self.word.compare_exchange(FREE, TAKEN, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+            std::thread::yield_now();
+        }
+        self.take(work);
+    }
+
     #[inline]
     fn take(&self, mut work: impl FnMut(&mut T)) {
         let release = Release(&self.word);
@@ -87,6 +95,9 @@ mod tests {
                     for _ in 0..50_000 {
                         left.fetch_add(1, Ordering::SeqCst);
                         turn.look_surely(|taken| *taken += left.swap(0, Ordering::SeqCst));
+                        if left.load(Ordering::SeqCst) > 3 {
+                            turn.wait(|taken| *taken += left.swap(0, Ordering::SeqCst));
+                        }
                     }
                 });
             }

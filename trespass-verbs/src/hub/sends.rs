@@ -1,4 +1,4 @@
-//! The sending side of a track or port: slots, what is queued, what is in flight, and the close.
+//! The sending side of a member: slots, what is queued, what is in flight, and the close.
 
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -7,20 +7,39 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rdma_mummy_sys::{ibv_send_flags, ibv_send_wr, ibv_sge, ibv_wr_opcode, ud_t};
+use rdma_mummy_sys::{ibv_send_flags, ibv_send_wr, ibv_sge, ibv_wr_opcode};
 use trespass_core::{Timer, TryError, Unsent};
 
-use super::port::Port;
+use super::lane::Lane;
+use super::member::Member;
 use crate::error::VerbsError;
-use crate::hub::Member;
+use crate::raw::qp::Qp;
 use crate::timer::{VerbsSleep, VerbsTimer};
 use crate::track::VerbsSendBuf;
 
-/// The sends of one member of a port. Work requests are made once, one for each slot.
-pub(crate) struct Sends {
-    port: Arc<Port>,
+/// Through what a member sends.
+pub(crate) trait Gate {
+    fn qp(&self) -> &Qp;
+    /// Where its completions come.
+    fn sends(&self) -> &Lane;
+    /// How many send slots each member has, and up to how many bytes go inline.
+    fn shape(&self) -> (usize, usize);
+    /// Takes the sends that have completed, for all, unless somebody else is at it.
+    fn look_at_sends(&self);
+    /// The same, or has whoever is at it do so.
+    fn look_at_sends_surely(&self);
+    /// Ends all that uses the queue pair.
+    fn fail(&self, failure: VerbsError);
+    /// `member`, which posted `sends` in all, has drained its sends or was dropped, and ends.
+    fn leave(&self, member: &Arc<Member>, sends: u64);
+}
+
+/// The sends of one member. Work requests are made once, one for each slot.
+pub(crate) struct Sends<G: Gate> {
+    gate: Arc<G>,
     member: Arc<Member>,
     max_message: usize,
+    inline: usize,
     /// Slots that nobody has.
     free: Vec<u32>,
     requests: Box<[ibv_send_wr]>,
@@ -38,7 +57,7 @@ pub(crate) struct Sends {
 
 // SAFETY: the pointers in the work requests point to each other's boxes, to slots of the arena and to address handles, which
 // move with the value or stay where they are; none is bound to a thread.
-unsafe impl Send for Sends {}
+unsafe impl<G: Gate + Send + Sync> Send for Sends<G> {}
 
 enum Closing {
     No,
@@ -46,18 +65,20 @@ enum Closing {
     Done(Result<(), VerbsError>),
 }
 
-impl Sends {
-    pub(crate) fn new(port: Arc<Port>, member: Arc<Member>, max_message: usize) -> Self {
-        let slots = port.shape.send_slots as u32;
+impl<G: Gate> Sends<G> {
+    pub(crate) fn new(gate: Arc<G>, member: Arc<Member>, max_message: usize) -> Self {
+        let (slots, inline) = gate.shape();
+        let slots = slots as u32;
         let lkey = member.shared.lkey();
         let memory = |slot| member.shared.send_memory(slot).as_ptr() as u64;
         let mut elements: Box<[ibv_sge]> =
             (0..slots).map(|slot| ibv_sge { addr: memory(slot), length: 0, lkey }).collect();
         let requests = elements.iter_mut().map(blank_request).collect();
         Self {
-            port,
+            gate,
             member,
             max_message,
+            inline,
             free: (0..slots).rev().collect(),
             requests,
             elements,
@@ -75,8 +96,8 @@ impl Sends {
         self.doorbells
     }
 
-    pub(crate) fn port(&self) -> &Arc<Port> {
-        &self.port
+    pub(crate) fn gate(&self) -> &Arc<G> {
+        &self.gate
     }
 
     pub(crate) fn member(&self) -> &Arc<Member> {
@@ -108,8 +129,8 @@ impl Sends {
             return Err(TryError::Failed(VerbsError::Oversize { len, max: self.max_message }));
         }
         if self.free.is_empty() {
-            self.port.sends.awake(&self.member);
-            self.port.look_at_sends();
+            self.gate.sends().awake(&self.member);
+            self.gate.look_at_sends();
             self.refill();
         }
         let slot = self.free.pop().ok_or(TryError::WouldBlock)?;
@@ -128,15 +149,15 @@ impl Sends {
         }
     }
 
-    /// Queues a buffer that was [checked](Sends::check), on its `way`.
+    /// Queues a buffer that was [checked](Sends::check), with `word` beside it; the caller adds to the work request what
+    /// is missing.
     #[inline]
-    pub(crate) fn queue(&mut self, buf: VerbsSendBuf, way: ud_t, word: Option<u32>) {
+    pub(crate) fn queue(&mut self, buf: VerbsSendBuf, word: Option<u32>) -> &mut ibv_send_wr {
         let (slot, len) = buf.into_parts();
         self.elements[slot as usize].length = len as u32;
         let request = &mut self.requests[slot as usize];
         request.next = null_mut();
-        request.send_flags = if len <= self.port.shape.inline { ibv_send_flags::IBV_SEND_INLINE.0 } else { 0 };
-        request.wr.ud = way;
+        request.send_flags = if len <= self.inline { ibv_send_flags::IBV_SEND_INLINE.0 } else { 0 };
         request.opcode = ibv_wr_opcode::IBV_WR_SEND;
         if let Some(word) = word {
             request.opcode = ibv_wr_opcode::IBV_WR_SEND_WITH_IMM;
@@ -153,6 +174,7 @@ impl Sends {
         let slots = self.order.len() as u64;
         self.order[(self.next_seq % slots) as usize] = slot;
         self.next_seq += 1;
+        &mut self.requests[slot as usize]
     }
 
     /// Posts what is queued; the last of it asks for a completion, which stands for all before it.
@@ -172,15 +194,16 @@ impl Sends {
         self.doorbells += 1;
         // SAFETY: `first` heads a list of requests in `self.requests`, each pointing to its element in `self.elements`, both
         // boxed and alive. Their slots left the hands of the user in `queue` and come back to `free` only by their
-        // completion, or never; the port keeps the member, and so the memory, and the address handles, until they are
-        // over or the queue pair is gone (`Port::hold`, `Member::has_gone`).
-        match unsafe { self.port.qp.post_send(&mut self.requests[first as usize]) } {
+        // completion, or never. The member, and so the memory, and the address handles are kept until they are over or
+        // the queue pair is gone: a port keeps them by the seat, a connection holds its member.
+        match unsafe { self.gate.qp().post_send(&mut self.requests[first as usize]) } {
             Ok(()) => {
                 self.posted_seq = self.next_seq;
+                self.member.post(self.posted_seq);
                 Ok(())
             }
             Err(error) => {
-                self.port.end(Some(VerbsError::os("post sends", &error)));
+                self.gate.fail(VerbsError::os("post sends", &error));
                 Err(self.member.shared.cause())
             }
         }
@@ -213,28 +236,28 @@ impl Sends {
             return Poll::Ready(());
         }
         self.member.shared.send_waker.register(cx.waker());
-        self.port.sends.sleep(&self.member);
+        self.gate.sends().sleep(&self.member);
         let mut over = self.look(&ready);
         if !over {
-            if let Err(error) = self.port.sends.arm() {
-                self.port.end(Some(VerbsError::os("arm the send completion queue", &error)));
+            if let Err(error) = self.gate.sends().arm() {
+                self.gate.fail(VerbsError::os("arm the send completion queue", &error));
             }
             over = self.look(&ready);
         }
         if !over {
             return Poll::Pending;
         }
-        self.port.sends.awake(&self.member);
+        self.gate.sends().awake(&self.member);
         Poll::Ready(())
     }
 
     fn look(&mut self, ready: &impl Fn(&Self) -> bool) -> bool {
-        self.port.look_at_sends_surely();
+        self.gate.look_at_sends_surely();
         self.refill();
         ready(self) || self.member.shared.has_ended()
     }
 
-    /// Flushes, waits until the own device has sent everything, and ends this member of the port.
+    /// Flushes, waits until the own device has sent everything, and ends this member.
     pub(crate) fn poll_close(
         &mut self,
         cx: &mut Context<'_>,
@@ -262,25 +285,22 @@ impl Sends {
             }
         };
         self.closing = Closing::Done(outcome.clone());
-        // What has arrived by now may still be read.
-        self.port.look();
         self.leave();
         Poll::Ready(outcome)
     }
 
-    /// Ends this member of the port, without waiting for anything.
+    /// Ends this member, without waiting for anything.
     fn leave(&mut self) {
         if !self.member.has_left() {
-            self.port.leave(&self.member, self.posted_seq);
-            self.member.shared.end(None);
+            self.gate.leave(&self.member, self.posted_seq);
         }
     }
 }
 
-impl Drop for Sends {
+impl<G: Gate> Drop for Sends<G> {
     fn drop(&mut self) {
         self.leave();
-        self.port.sends.awake(&self.member);
+        self.gate.sends().awake(&self.member);
     }
 }
 
