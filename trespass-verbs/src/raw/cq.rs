@@ -40,6 +40,11 @@ impl Cq {
         Ok(Self { cq: ManuallyDrop::new(cq), leak: false })
     }
 
+    /// Another handle of the same queue, for a queue pair that uses it with others.
+    pub(crate) fn share(&self) -> Self {
+        Self { cq: ManuallyDrop::new(Arc::clone(&self.cq)), leak: false }
+    }
+
     /// The raw handle, valid while `self` lives.
     #[inline]
     pub(crate) fn raw(&self) -> NonNull<ibv_cq> {

@@ -8,3 +8,4 @@ pub(crate) mod cq;
 pub(crate) mod events;
 pub(crate) mod fd;
 pub(crate) mod qp;
+pub(crate) mod srq;

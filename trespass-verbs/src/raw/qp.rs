@@ -14,6 +14,7 @@ use rdma_mummy_sys::{
 use sideway::ibverbs::protection_domain::ProtectionDomain;
 
 use super::cq::Cq;
+use super::srq::Srq;
 use crate::error::VerbsError;
 
 /// What a queue pair is asked for, and what it got.
@@ -57,6 +58,20 @@ impl Qp {
         depths: Depths,
     ) -> Result<(Self, Depths), VerbsError> {
         Self::create(pd, depths, blank_init(ibv_qp_type::IBV_QPT_UD, send_cq, recv_cq, depths))
+    }
+
+    /// A reliable connected queue pair as [`new`](Qp::new) makes it, whose receives come from `srq`, which has to outlive
+    /// it too.
+    pub(crate) fn sharing(
+        pd: &Arc<ProtectionDomain>,
+        send_cq: &Cq,
+        recv_cq: &Cq,
+        srq: &Srq,
+        depths: Depths,
+    ) -> Result<(Self, Depths), VerbsError> {
+        let mut init = blank_init(ibv_qp_type::IBV_QPT_RC, send_cq, recv_cq, Depths { recv: 0, ..depths });
+        init.srq = srq.raw();
+        Self::create(pd, depths, init)
     }
 
     fn create(
