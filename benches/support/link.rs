@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use trespass::carriers::MessageCarrier;
-use trespass::core::{InOrder, Lossless, RecvSideExt, SendSideExt, Track, TryError, poll_reserve};
+use trespass::core::{InOrder, Lossless, RecvSideExt, SendSideExt, Track, TryError};
 
 /// Not `dyn Error`: a boxed error would cost the loops that never see one.
 pub(crate) type Result<T, L> = std::result::Result<T, <L as Link>::Error>;
@@ -72,9 +72,10 @@ impl<T: Track> Link for TrackLink<T> {
 
     #[inline]
     async fn send(&mut self, size: usize, number: u64) -> Result<(), Self> {
-        let mut buf = std::future::poll_fn(|cx| poll_reserve(&mut self.0, cx, size)).await?;
-        put_number(&mut buf, number);
-        self.0.send(buf).map_err(|unsent| unsent.error)
+        while !self.try_send(size, number)? {
+            std::future::poll_fn(|cx| self.0.poll_send_ready(cx)).await;
+        }
+        Ok(())
     }
 
     #[inline]

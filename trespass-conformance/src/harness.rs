@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use trespass_core::{ErrorKind, Fabric, InOrder, Lossless, ThreadFabric, Track};
+use trespass_core::{ErrorKind, Fabric, InOrder, Lossless, ThreadFabric, ThreadMemoryFabric, Track};
 
 /// Two fabrics that reach each other. They may be two handles of the same one.
 #[derive(Debug, Clone)]
@@ -135,6 +135,17 @@ pub trait Harness: Sync {
     /// not be skipped panics here instead.
     fn unavailable(&self) -> Option<String> {
         None
+    }
+}
+
+/// A fabric under test that has one-sided memory: there are more properties then.
+///
+/// # For implementers
+/// Tracks want four fetch slots or more, and regions up to some hundreds of KiB.
+pub trait MemoryHarness: Harness<Fabric: ThreadMemoryFabric> {
+    /// Whether the device has atomic operations.
+    fn has_atomics(&self) -> bool {
+        true
     }
 }
 

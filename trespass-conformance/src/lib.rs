@@ -9,6 +9,8 @@
 //! That makes one `#[test]` per property, in a module per group. A program that has to run everything itself (because
 //! it runs inside one boot of a machine, say) calls [`run_all`].
 //!
+//! A fabric with one-sided memory has more to prove: a [`MemoryHarness`], `memory_conformance_tests!` and [`run_memory`].
+//!
 //! Every wait in this kit has a deadline ([`Harness::patience`]), and a property that hangs in a call of the fabric ends
 //! the process: nothing here waits without end.
 //!
@@ -23,6 +25,7 @@ pub mod connections;
 pub mod ends;
 pub mod flow;
 mod harness;
+pub mod memory;
 pub mod model;
 mod registry;
 mod run;
@@ -30,7 +33,7 @@ mod traffic;
 mod wait;
 pub mod waking;
 
-pub use harness::{Deadlines, Fabrics, Harness, time_scale};
-pub use registry::properties;
-pub use run::{Property, Summary, run_all};
+pub use harness::{Deadlines, Fabrics, Harness, MemoryHarness, time_scale};
+pub use registry::{memory_properties, properties};
+pub use run::{Property, Summary, run_all, run_memory};
 pub use wait::block_on;

@@ -14,7 +14,7 @@ use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
 use trespass_core::{Endpoint, ErrorKind, Fabric, RecvSide, SendBuf, SendSide, Track, TransportError, TryError};
 
 use crate::harness::Harness;
-use crate::traffic::{bytes, close, exchange, join, listen, now, receive_end, settle, stamp};
+use crate::traffic::{bytes, close, exchange, join, kept_back, listen, now, receive_end, settle, stamp};
 use crate::wait::{RecvWait, SendWait, Waits, poll_once};
 
 /// Whatever is done with a track, in whatever order: what was sent arrives, in order, once and whole; what was not, does
@@ -23,9 +23,24 @@ use crate::wait::{RecvWait, SendWait, Waits, poll_once};
 /// # Panics
 /// When that does not hold, with the shortest sequence that was found in a short time, and the seed.
 pub fn random_operations_match_the_model<H: Harness>(h: &H) {
+    let fabrics = h.fabrics();
+    let listener = std::cell::RefCell::new(listen(h, &fabrics.server));
+    check_random(h, 48, vec(operation(), 1..80), |operations| {
+        let (client, server) = join(h, &fabrics.client, &mut *listener.borrow_mut());
+        let mut model = Model::new(h, client, server);
+        operations.into_iter().for_each(|operation| model.step(operation));
+        model.finish();
+    });
+}
+
+/// Checks `test` for random values, as many as `cases` scaled by the harness.
+///
+/// # Panics
+/// When it panics, with the smallest value for which it does that was found in a short time, and the seed.
+pub(crate) fn check_random<H: Harness, S: Strategy>(h: &H, cases: usize, values: S, test: impl Fn(S::Value)) {
     let seed = seed();
     let config = Config {
-        cases: u32::try_from(h.many(48)).expect("a small number"),
+        cases: u32::try_from(h.many(cases)).expect("a small number"),
         rng_seed: RngSeed::Fixed(seed),
         failure_persistence: None,
         max_shrink_iters: 100_000,
@@ -33,20 +48,15 @@ pub fn random_operations_match_the_model<H: Harness>(h: &H) {
         max_shrink_time: u32::try_from(h.patience().as_millis() / 2).unwrap_or(u32::MAX),
         ..Config::default()
     };
-    let fabrics = h.fabrics();
-    let listener = std::cell::RefCell::new(listen(h, &fabrics.server));
-    let outcome = TestRunner::new(config).run(&vec(operation(), 1..80), |operations| {
-        let (client, server) = join(h, &fabrics.client, &mut *listener.borrow_mut());
-        let mut model = Model::new(h, client, server);
-        operations.into_iter().for_each(|operation| model.step(operation));
-        model.finish();
+    let outcome = TestRunner::new(config).run(&values, |value| {
+        test(value);
         Ok(())
     });
     match outcome {
         Ok(()) => {}
-        Err(TestError::Abort(why)) => panic!("no operations could be made: {why}"),
-        Err(TestError::Fail(why, operations)) => {
-            panic!("{why}\nafter {operations:#?}\nTo run it again: TRESPASS_SEED={seed}")
+        Err(TestError::Abort(why)) => panic!("no values could be made: {why}"),
+        Err(TestError::Fail(why, value)) => {
+            panic!("{why}\nafter {value:#?}\nTo run it again: TRESPASS_SEED={seed}")
         }
     }
 }
@@ -249,7 +259,7 @@ impl<'h, H: Harness> Model<'h, H> {
                 let returned = lane.received - lane.held.len() as u64;
                 // Where there is something to receive, whoever takes it posts them.
                 assert!(
-                    ready || posted >= room + returned,
+                    ready || posted + kept_back(room) >= room + returned,
                     "{returned} were given back to {room} slots, and posted is {posted}"
                 );
             }

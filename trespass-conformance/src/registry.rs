@@ -1,6 +1,6 @@
 //! Every property, by group, with the clauses that it checks. This is the one list of them.
 
-use crate::{Harness, Property};
+use crate::{Harness, MemoryHarness, Property};
 
 /// Calls a macro with the list of all properties.
 #[doc(hidden)]
@@ -108,6 +108,78 @@ macro_rules! __with_properties {
     };
 }
 
+/// Calls a macro with the list of all properties of one-sided memory.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __with_memory_properties {
+    ([$($callback:tt)*] $($argument:tt)*) => {
+        $($callback)*! {
+            $($argument)*
+            memory {
+                memory_is_blank_and_aligned ["M1", "B10"]
+                memory_that_cannot_be_had_is_refused ["M1"]
+                adopted_memory_keeps_its_bytes ["M1"]
+                shared_memory_is_the_same ["M2"]
+                memory_is_reclaimed_when_nobody_has_it ["M2"]
+                windows_are_what_was_lent ["M2", "M17"]
+                words_are_whole ["M2", "M13"]
+                memory_outlives_everything ["M15", "B7", "C9"]
+                a_dropped_track_keeps_its_memory_to_itself ["M6", "M15", "E4"]
+                every_length_is_written_and_read ["M3"]
+                both_ends_reach_each_other ["M3", "F8"]
+                an_operation_of_nothing_takes_its_turn ["M3", "M6"]
+                misfits_come_back ["M4", "B2"]
+                foreign_permits_and_memory_come_back ["M4", "B8"]
+                a_write_is_there_before_the_next_message ["M7", "F3"]
+                operations_see_what_was_queued_before ["M7"]
+                completions_come_in_order ["M6"]
+                operations_share_the_doorbell ["M7", "F7"]
+                memory_stays_with_an_operation_that_waits ["M6", "M7", "F5"]
+                gathered_sends_arrive_as_one_message ["M14", "M4", "B1"]
+                many_operations_cost_no_slot ["M5", "M3"]
+                a_read_beside_writes_brings_bytes_that_were_written ["M3", "M6"]
+                permits_run_out_with_would_block ["M5", "F4"]
+                permits_can_always_be_used ["M5", "B3"]
+                dropped_permits_wake_the_sender ["M5", "M8", "B5", "W1"]
+                completions_that_nobody_takes_are_bounded ["M5", "F4"]
+                written_buffers_give_their_slots_back ["M5", "F4"]
+                a_completion_wakes_the_latest_waker ["M8", "W1"]
+                a_taken_completion_wakes_the_sender ["M8", "M5", "W1"]
+                waiting_flushes_operations ["M8", "M6", "W2"]
+                memory_try_calls_arm_nothing ["M8", "W5"]
+                dropped_memory_futures_lose_nothing ["M8", "W4"]
+                waits_for_completions_lose_no_wake_up ["M8", "W1", "W3"]
+                a_poll_for_completions_looks_again ["M8", "W1"]
+                halves_reach_memory_from_two_threads ["M16", "W6"]
+                a_close_waits_for_operations ["M9", "E3"]
+                the_end_gives_all_memory_back ["M10", "M6", "E5", "E6"]
+                permits_end_with_the_track ["M10", "E6"]
+                a_revoked_window_allows_nothing ["M12", "M11", "E7"]
+                a_window_may_be_revoked_under_reads ["M12", "M11", "E7"]
+                windows_come_and_go ["M12", "M2"]
+                what_was_not_lent_is_refused ["M11", "E7"]
+                what_was_done_before_a_refusal_stays ["M11", "M10"]
+                a_refusal_wakes_the_target ["M11", "E5", "E3"]
+                nonsense_is_no_window ["M17", "M11"]
+                atomics_say_what_was_there ["M13"]
+                additions_sum_exactly ["M13"]
+                an_exchange_elects_one ["M13"]
+                random_operations_match_the_memory_model ["M3", "M5", "M6", "M7", "M13", "M14", "F1", "F2", "F3"]
+            }
+        }
+    };
+}
+
+/// Makes one `#[test]` of every property of one-sided memory, in a module `memory`. The argument is an expression that makes
+/// a [`MemoryHarness`](crate::MemoryHarness); it is evaluated in each test. As for
+/// [`conformance_tests!`](crate::conformance_tests), beside which it may stand.
+#[macro_export]
+macro_rules! memory_conformance_tests {
+    ($harness:expr) => {
+        $crate::__with_memory_properties!([$crate::__tests]($harness));
+    };
+}
+
 /// Makes one `#[test]` of every property, in a module per group. The argument is an expression that makes a
 /// [`Harness`](crate::Harness); it is evaluated in each test.
 ///
@@ -161,7 +233,12 @@ macro_rules! table {
     };
 }
 
-/// All properties.
+/// All properties, but those of one-sided memory.
 pub fn properties<H: Harness>() -> Vec<Property<H>> {
     __with_properties!([table])
+}
+
+/// All properties of one-sided memory.
+pub fn memory_properties<H: MemoryHarness>() -> Vec<Property<H>> {
+    __with_memory_properties!([table])
 }

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Harness, take_skipped};
+use crate::harness::{Harness, MemoryHarness, take_skipped};
 
 /// One thing that a fabric owes, and how it is checked.
 #[derive(Clone, Copy)]
@@ -99,8 +99,17 @@ impl fmt::Display for Summary {
 /// Checks every property whose full name (`group::name`) contains one of `filters`, or all where there are none, and
 /// reports each on the standard error stream.
 pub fn run_all<H: Harness>(h: &H, filters: &[String]) -> Summary {
+    run(h, crate::properties::<H>(), filters)
+}
+
+/// The same for the properties of one-sided memory, which [`run_all`] does not check.
+pub fn run_memory<H: MemoryHarness>(h: &H, filters: &[String]) -> Summary {
+    run(h, crate::memory_properties::<H>(), filters)
+}
+
+fn run<H: Harness>(h: &H, properties: Vec<Property<H>>, filters: &[String]) -> Summary {
     let mut summary = Summary::default();
-    for property in crate::properties::<H>() {
+    for property in properties {
         let name = property.to_string();
         if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter.as_str())) {
             continue;

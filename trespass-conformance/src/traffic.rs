@@ -15,6 +15,11 @@ pub(crate) struct Pair<F: Fabric> {
     pub(crate) fabrics: Fabrics<F>,
 }
 
+/// How many buffers of `slots` that were given back may wait to be posted while the device has half of its receives: B6.
+pub(crate) fn kept_back(slots: u64) -> u64 {
+    slots.saturating_sub(1) / 4
+}
+
 /// A fresh pair from fresh fabrics.
 pub(crate) fn pair<H: Harness>(h: &H) -> Pair<H::Fabric> {
     pair_of(h, h.fabrics())

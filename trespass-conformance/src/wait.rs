@@ -229,10 +229,10 @@ impl<R: RecvSide> RecvWait for R {}
 
 /// Counts how often a side was ready in vain.
 #[derive(Default)]
-struct InVain(u32);
+pub(crate) struct InVain(u32);
 
 impl InVain {
-    fn count(&mut self, what: &str) {
+    pub(crate) fn count(&mut self, what: &str) {
         self.0 += 1;
         assert!(self.0 < 1000, "{what}, {} times in one wait", self.0);
     }

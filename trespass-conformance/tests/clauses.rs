@@ -1,5 +1,7 @@
 //! Every clause of the contract has a property, and every property cites clauses that exist.
 
+#[path = "../../tests/support/mock_harness.rs"]
+mod mock_harness;
 #[path = "../../tests/support/toy/mod.rs"]
 mod toy;
 #[path = "../../tests/support/toy_harness.rs"]
@@ -7,6 +9,7 @@ mod toy_harness;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mock_harness::MockHarness;
 use toy_harness::ToyHarness;
 
 const CONTRACT: &str = include_str!("../../docs/CONTRACT.md");
@@ -24,7 +27,7 @@ fn the_contract_is_read_whole() {
         assert!(number.parse::<usize>().is_ok(), "{clause} is not a letter and a number");
         *groups.entry(group).or_default() += 1;
     }
-    for group in ["B", "F", "W", "E", "C", "K"] {
+    for group in ["B", "F", "W", "E", "C", "M", "K"] {
         let count = groups.get(group).copied().unwrap_or_default();
         assert!(count > 1, "no clauses of group {group} were found: has the contract another form now?");
         for number in 1..=count {
@@ -57,6 +60,8 @@ fn names_are_unique() {
 }
 
 fn properties() -> Vec<(String, Vec<&'static str>)> {
-    let properties = trespass_conformance::properties::<ToyHarness>();
-    properties.into_iter().map(|property| (property.to_string(), property.clauses.to_vec())).collect()
+    let properties = trespass_conformance::properties::<ToyHarness>().into_iter();
+    let of_memory = trespass_conformance::memory_properties::<MockHarness>().into_iter();
+    let properties = properties.map(|property| (property.to_string(), property.clauses.to_vec()));
+    properties.chain(of_memory.map(|property| (property.to_string(), property.clauses.to_vec()))).collect()
 }

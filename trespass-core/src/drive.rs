@@ -47,11 +47,8 @@ pub trait Drive {
 ///
 /// One allocation per call, none per wake-up.
 pub fn block_on<D: Drive + ?Sized, F: Future>(driver: &mut D, future: F) -> F::Output {
-    let signal = Arc::new(Signal {
-        woken: AtomicBool::new(true),
-        interrupter: driver.interrupter(),
-        thread: std::thread::current().id(),
-    });
+    let signal =
+        Arc::new(Signal { woken: AtomicBool::new(true), interrupter: driver.interrupter(), thread: this_thread() });
     let waker = Waker::from(Arc::clone(&signal));
     let mut cx = Context::from_waker(&waker);
     let mut future = pin!(future);
@@ -68,7 +65,13 @@ pub fn block_on<D: Drive + ?Sized, F: Future>(driver: &mut D, future: F) -> F::O
 struct Signal {
     woken: AtomicBool,
     interrupter: Waker,
-    thread: std::thread::ThreadId,
+    thread: usize,
+}
+
+/// A number that no other running thread has: the address of something of its own. (`thread::current` counts references.)
+fn this_thread() -> usize {
+    thread_local!(static OWN: u8 = const { 0 });
+    OWN.with(|own| std::ptr::from_ref(own).addr())
 }
 
 impl Wake for Signal {
@@ -79,7 +82,7 @@ impl Wake for Signal {
     fn wake_by_ref(self: &Arc<Self>) {
         let already = self.woken.swap(true, Ordering::AcqRel);
         // The driver's own thread is not asleep while it wakes somebody; `drive` returns after it did something.
-        if !already && std::thread::current().id() != self.thread {
+        if !already && this_thread() != self.thread {
             self.interrupter.wake_by_ref();
         }
     }

@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 
 use crate::error::{TransportError, TryError, Unsent};
 use crate::fabric::{Fabric, ThreadFabric};
-use crate::track::SendSide;
+use crate::track::{SendSide, Track};
 use crate::window::{OutOfBounds, RemoteSlice, RemoteWindow, RemoteWord};
 
 /// What a peer may do in a window.
@@ -89,13 +89,13 @@ pub trait SharedRegion: Clone + 'static {
     /// ibv_query_device(3)).
     ///
     /// # Errors
-    /// Where it does not lie inside, or `offset` is no multiple of 8.
+    /// Where it does not lie inside, or not at an address that is a multiple of 8. What was allocated begins at one.
     fn load(&self, offset: usize) -> Result<u64, OutOfBounds>;
 
     /// Changes the aligned word at `offset`, in one piece.
     ///
     /// # Errors
-    /// Where it does not lie inside, or `offset` is no multiple of 8.
+    /// Where it does not lie inside, or not at an address that is a multiple of 8. What was allocated begins at one.
     fn store(&self, offset: usize, word: u64) -> Result<(), OutOfBounds>;
 
     /// Lends the bytes in `range` to whoever is told of the window, through any track of the fabric. One registration with
@@ -169,7 +169,8 @@ impl<R, E> Completed<R, E> {
 /// # For implementers
 /// - A *permit* is a send slot without memory, and for reads and atomics also a place among those that the device can have
 ///   under way (`max_rd_atomic`): beyond it they would stall the sends behind them. Back-pressure is at the permit; queueing
-///   with one never blocks. Dropping a permit, on any thread, gives it back and wakes who waits.
+///   with one never blocks. Dropping a permit, on any thread, gives it back and wakes who waits. That of an operation comes
+///   back when its completion is taken: completions that nobody takes are bounded by it.
 /// - Operations queue behind sends, in one list: [`flush`](SendSide::flush) rings one doorbell for all. Waiting and closing
 ///   flush first. A close waits for them too.
 /// - The memory of an operation is the implementation's until it is completed: no future, timeout or drop gives it back
@@ -362,7 +363,19 @@ fn poll_try<S: ?Sized, T, E>(
 ///
 /// # For users
 /// `F: MemoryFabric` is a bound of those alone who need it: a fabric without it still has tracks.
-pub trait MemoryFabric: Fabric<Track: RemoteMemory<Region = Self::Region>> {
+pub trait MemoryFabric:
+    Fabric<
+        Track: RemoteMemory<Region = Self::Region>
+                   + Track<
+            // What was claimed before a split is good after it.
+            Sender: RemoteMemory<
+                Region = Self::Region,
+                WritePermit = <Self::Track as RemoteMemory>::WritePermit,
+                FetchPermit = <Self::Track as RemoteMemory>::FetchPermit,
+            >,
+        >,
+    >
+{
     /// Its registered memory.
     type Region: Region<Shared: SharedRegion<Error = Self::Error>>;
 

@@ -124,8 +124,9 @@ pub trait SendSide: Endpoint {
 /// - A track cannot tell a clean close from a death: both are kind `Closed`; a failure of the device or the link has
 ///   its own kind.
 /// - [`posted`](RecvSide::posted) counts only what the device really has, or had: a peer sends by it.
-/// - [`poll_recv_ready`](RecvSide::poll_recv_ready) reposts what was given back before it returns; a buffer given back
-///   while it waits wakes it when the device would otherwise run short.
+/// - [`poll_recv_ready`](RecvSide::poll_recv_ready) reposts what was given back before it returns, but for fewer than a quarter
+///   of the slots where the device has half of them; buffers given back while it waits wake it when the device would
+///   otherwise run short.
 ///
 /// # For users
 /// `posted` is what credits are made of: a peer that has sent no more messages than it was told were posted never

@@ -23,6 +23,10 @@ impl MockSendBuf {
         Self { message, lane }
     }
 
+    pub(crate) fn lane(&self) -> &Arc<Lane> {
+        &self.lane
+    }
+
     /// Whether it was reserved on `lane`.
     pub(crate) fn is_of(&self, lane: &Arc<Lane>) -> bool {
         Arc::ptr_eq(&self.lane, lane)
@@ -33,9 +37,21 @@ impl MockSendBuf {
         self.message.len = len.min(self.message.mem.len());
     }
 
+    /// Makes it the place of an operation in the queue.
+    pub(crate) fn set_operation(&mut self) {
+        self.message.is_operation = true;
+    }
+
+    /// Whether it is the place of an operation.
+    #[inline]
+    pub(crate) fn is_operation(&self) -> bool {
+        self.message.is_operation
+    }
+
     /// The message, which now is not given back.
     pub(crate) fn into_message(mut self) -> Message {
-        Message { mem: mem::take(&mut self.message.mem), len: self.message.len }
+        let Message { len, is_operation, .. } = self.message;
+        Message { mem: mem::take(&mut self.message.mem), len, is_operation }
     }
 }
 

@@ -46,6 +46,10 @@ pub struct MockConfig {
     pub close_timeout: Duration,
     /// How many connection requests a listener holds until they are taken, 1 to 2^16. Default 128.
     pub backlog: usize,
+    /// How many reads and atomic operations of a track may be under way at once (`max_rd_atomic`), 1 to 2^15. Default 16.
+    pub fetch_slots: usize,
+    /// How many bytes of regions there may be at once. Default 1 GiB.
+    pub memory_limit: usize,
 }
 
 impl Default for MockConfig {
@@ -58,6 +62,8 @@ impl Default for MockConfig {
             handshake_timeout: Duration::from_secs(5),
             close_timeout: Duration::from_secs(5),
             backlog: 128,
+            fetch_slots: 16,
+            memory_limit: 1 << 30,
         }
     }
 }
@@ -98,6 +104,16 @@ impl MockConfig {
         Self { backlog, ..self }
     }
 
+    /// The same, with another [`fetch_slots`](Self::fetch_slots).
+    pub fn with_fetch_slots(self, fetch_slots: usize) -> Self {
+        Self { fetch_slots, ..self }
+    }
+
+    /// The same, with another [`memory_limit`](Self::memory_limit).
+    pub fn with_memory_limit(self, memory_limit: usize) -> Self {
+        Self { memory_limit, ..self }
+    }
+
     /// The sizes of the tracks made by it.
     pub(crate) fn limits(&self) -> Limits {
         Limits::new(self.max_message, self.send_slots, self.recv_slots).with_inline(self.inline)
@@ -120,6 +136,7 @@ impl MockConfig {
         number("send_slots", self.send_slots, 1, MAX_SLOTS, "1 to 2^15")?;
         number("recv_slots", self.recv_slots, 1, MAX_SLOTS, "1 to 2^15")?;
         number("inline", self.inline, 0, self.max_message, "0 to `max_message`")?;
+        number("fetch_slots", self.fetch_slots, 1, MAX_SLOTS, "1 to 2^15")?;
         number("backlog", self.backlog, 1, MAX_BACKLOG, "1 to 2^16")?;
         time("handshake_timeout", self.handshake_timeout)?;
         time("close_timeout", self.close_timeout)?;

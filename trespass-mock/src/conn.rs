@@ -8,7 +8,7 @@ use crate::addr::MockAddr;
 use crate::counters::{LaneCounts, MockCounters};
 use crate::error::MockError;
 use crate::fabric::FabricShared;
-use crate::lane::{Lane, Overrun, Progress};
+use crate::lane::{Lane, Overrun, Progress, Refusal};
 
 /// What two ends share. End `i` sends on lane `i` and receives on the other.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub(crate) enum Ending {
     LinkDown,
     /// A message did not fit.
     Overrun(Overrun),
+    /// The peer of the requester refused it access to its memory.
+    Refused(Refusal),
 }
 
 impl Ending {
@@ -37,7 +39,8 @@ impl Ending {
         match self {
             Self::Closed { by } if by == index => MockError::Closed,
             Self::Killed { whose } if whose == index => MockError::Killed,
-            Self::Closed { .. } | Self::Killed { .. } => MockError::PeerEnded,
+            Self::Refused(refusal) if refusal.requester == index => refusal.why.into(),
+            Self::Closed { .. } | Self::Killed { .. } | Self::Refused(_) => MockError::PeerEnded,
             Self::LinkDown => MockError::LinkDown,
             Self::Overrun(Overrun { len, room }) => MockError::ReceiveTooShort { len, room },
         }
@@ -72,8 +75,9 @@ impl End {
         connector: (&Arc<FabricShared>, &MockAddr),
         acceptor: (&Arc<FabricShared>, &MockAddr),
     ) -> [Arc<Self>; 2] {
-        let limits = [connector.0.limits(), acceptor.0.limits()];
-        let lanes = [Arc::new(Lane::new(limits[0], limits[1])), Arc::new(Lane::new(limits[1], limits[0]))];
+        let fabrics = [connector.0, acceptor.0];
+        let lane = |from: usize| Arc::new(Lane::new(from, fabrics[from], fabrics[1 - from]));
+        let lanes = [lane(0), lane(1)];
         let conn = Arc::new(Conn { lanes, ending: OnceLock::new() });
         let end = |index, (fabric, local): (&Arc<FabricShared>, &MockAddr), peer: &MockAddr| {
             let end = Arc::new(Self {
@@ -146,6 +150,9 @@ impl End {
         progress.wakes.fire();
         if let Some(overrun) = progress.overrun {
             self.conn.end(Ending::Overrun(overrun));
+        }
+        if let Some(refusal) = progress.refusal {
+            self.conn.end(Ending::Refused(refusal));
         }
     }
 

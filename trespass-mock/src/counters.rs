@@ -21,19 +21,23 @@ pub struct MockCounters {
     /// Requests to be notified: one for each `poll_send_ready`, `poll_recv_ready` or `poll_close` of a track that was
     /// about to wait. `try_` calls make none.
     pub arms: u64,
-    /// Messages given to the device.
+    /// Messages given to the device, gathered ones not among them.
     pub sends: u64,
     /// Messages taken by the receiver.
     pub receives: u64,
     /// Batches of receives posted again; how many receives that were, `posted` of the track says.
     pub reposts: u64,
-    /// Copies by the "device", from the memory of a sender into a receive of its peer: one for each message. Counted
-    /// where it was sent.
+    /// Copies by the "device", from the memory of one end to that of the other: one for each message, gathered or not, read
+    /// and write. Counted where it was queued.
     pub dma_copies: u64,
     /// Bytes in those copies.
     pub dma_bytes: u64,
     /// Copies by the CPU between a user's buffer and the device: none, on a track of this fabric.
     pub cpu_copies: u64,
+    /// One-sided operations given to the device.
+    pub operations: u64,
+    /// Accesses of the peer that this end's memory refused: at most one for a track, which ends with it.
+    pub refusals: u64,
     /// Messages that met a receiver that was not ready: each one once, however long it waited. Counted where it was sent.
     pub rnr_stalls: u64,
 }
@@ -50,6 +54,8 @@ impl MockCounters {
             dma_copies: self.dma_copies.saturating_sub(earlier.dma_copies),
             dma_bytes: self.dma_bytes.saturating_sub(earlier.dma_bytes),
             cpu_copies: self.cpu_copies.saturating_sub(earlier.cpu_copies),
+            operations: self.operations.saturating_sub(earlier.operations),
+            refusals: self.refusals.saturating_sub(earlier.refusals),
             rnr_stalls: self.rnr_stalls.saturating_sub(earlier.rnr_stalls),
         }
     }
@@ -65,6 +71,8 @@ impl AddAssign for MockCounters {
         self.dma_copies += other.dma_copies;
         self.dma_bytes += other.dma_bytes;
         self.cpu_copies += other.cpu_copies;
+        self.operations += other.operations;
+        self.refusals += other.refusals;
         self.rnr_stalls += other.rnr_stalls;
     }
 }
@@ -92,6 +100,8 @@ pub(crate) struct LaneCounts {
     pub(crate) sends: Count,
     pub(crate) dma_copies: Count,
     pub(crate) dma_bytes: Count,
+    pub(crate) operations: Count,
+    pub(crate) refusals: Count,
     pub(crate) rnr_stalls: Count,
     pub(crate) recv_arms: Count,
     pub(crate) receives: Count,
@@ -110,6 +120,8 @@ impl LaneCounts {
             dma_copies: out.dma_copies.read(),
             dma_bytes: out.dma_bytes.read(),
             cpu_copies: 0,
+            operations: out.operations.read(),
+            refusals: inward.refusals.read(),
             rnr_stalls: out.rnr_stalls.read(),
         }
     }

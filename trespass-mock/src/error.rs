@@ -89,8 +89,8 @@ pub enum MockError {
         /// What there is room for.
         max: usize,
     },
-    /// The buffer belongs to another track; this one lives on. Kind `ForeignBuffer`.
-    #[error("the buffer belongs to another track: send it on the track that it was reserved on")]
+    /// The buffer or permit belongs to another track, or the region to another fabric; this one lives on. Kind `ForeignBuffer`.
+    #[error("the buffer, permit or region belongs to another track or fabric: use it on the one that it is of")]
     ForeignBuffer,
     /// A message was longer than the receives of the other end, which ends both. Kind `Protocol`.
     #[error("a message of {len} bytes met a receive of {room}: set the same `max_message` at both ends")]
@@ -99,6 +99,62 @@ pub enum MockError {
         len: usize,
         /// The length of the receive.
         room: usize,
+    },
+    /// An operation was longer than the memory that it was to read into or write from; the track lives on. Kind `Oversize`.
+    #[error("{len} bytes from {at} do not lie in a region of {size}")]
+    RegionTooShort {
+        /// How many bytes it is about.
+        len: usize,
+        /// Where in the region they begin.
+        at: usize,
+        /// How long the region is.
+        size: usize,
+    },
+    /// A write and a window of different lengths; the track lives on. Kind `Oversize`.
+    #[error("a buffer of {len} bytes is to be written to {window}: truncate it, or take another slice")]
+    LengthsDiffer {
+        /// The length of the buffer.
+        len: usize,
+        /// The length of the slice.
+        window: usize,
+    },
+    /// A write or an atomic operation in a window that allows reading only; the track lives on. Kind `RemoteAccess`.
+    #[error("the window is read-only: ask the peer for one that may be written")]
+    ReadOnlyWindow,
+    /// The peer's memory refused an access, which ended the track. Kind `RemoteAccess`.
+    #[error("the peer's memory refused an access: {why}")]
+    AccessRefused {
+        /// Why. A device would not say.
+        why: &'static str,
+    },
+    /// There may not be so much memory. Kind `ResourceLimit`.
+    #[error("{len} bytes of memory were asked for, with {used} of {limit} in use: drop some, or raise `memory_limit`")]
+    MemoryLimit {
+        /// What was asked for.
+        len: usize,
+        /// What there is.
+        used: usize,
+        /// What there may be.
+        limit: usize,
+    },
+    /// There is not so much memory. Kind `ResourceLimit`.
+    #[error("{len} bytes of memory were asked for, and this machine has no room for them")]
+    NoMemory {
+        /// What was asked for.
+        len: usize,
+    },
+    /// Memory without a byte was asked for. Kind `Config`.
+    #[error("a region has one byte at least")]
+    NoLength,
+    /// A part of memory that is empty or does not lie inside cannot be lent. Kind `Config`.
+    #[error("bytes {start} to {end} of {size} cannot be lent: a window has one byte at least, and lies inside")]
+    BadRange {
+        /// Where it would begin.
+        start: usize,
+        /// Where it would end.
+        end: usize,
+        /// How long the memory is.
+        size: usize,
     },
     /// The link broke ([`MockFabric::break_link`](crate::MockFabric::break_link)). Kind `Disconnected`.
     #[error("the link to the peer broke")]
@@ -111,13 +167,15 @@ pub enum MockError {
 impl TransportError for MockError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Config { .. } | Self::BadAddress { .. } => ErrorKind::Config,
+            Self::Config { .. } | Self::BadAddress { .. } | Self::NoLength | Self::BadRange { .. } => ErrorKind::Config,
             Self::AddressInUse { .. } | Self::BacklogFull { .. } => ErrorKind::Busy,
             Self::NobodyListens { .. } | Self::Refused { .. } => ErrorKind::Refused,
             Self::HandshakeTimedOut { .. } | Self::CloseTimedOut { .. } => ErrorKind::TimedOut,
             Self::Withdrawn { .. } | Self::LinkDown => ErrorKind::Disconnected,
             Self::Closed | Self::PeerEnded => ErrorKind::Closed,
-            Self::Oversize { .. } => ErrorKind::Oversize,
+            Self::Oversize { .. } | Self::RegionTooShort { .. } | Self::LengthsDiffer { .. } => ErrorKind::Oversize,
+            Self::ReadOnlyWindow | Self::AccessRefused { .. } => ErrorKind::RemoteAccess,
+            Self::MemoryLimit { .. } | Self::NoMemory { .. } => ErrorKind::ResourceLimit,
             Self::ForeignBuffer => ErrorKind::ForeignBuffer,
             Self::ReceiveTooShort { .. } => ErrorKind::Protocol,
             Self::Killed => ErrorKind::Device,

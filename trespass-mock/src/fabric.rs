@@ -15,6 +15,7 @@ use crate::connect::{MockConnecting, Request};
 use crate::counters::MockCounters;
 use crate::error::MockError;
 use crate::listen::{ListenerShared, MockListener};
+use crate::memory::Domain;
 use crate::registry::Registry;
 use crate::sync::lock;
 use crate::track::MockTrack;
@@ -71,6 +72,7 @@ impl MockNet {
         MockFabric {
             shared: Arc::new(FabricShared {
                 limits: config.limits(),
+                domain: Arc::new(Domain::new(config.memory_limit)),
                 config,
                 net: Arc::clone(&self.shared),
                 killed: AtomicBool::new(false),
@@ -92,7 +94,7 @@ impl Default for MockNet {
 /// A fabric of a [`MockNet`]: makes listeners and tracks. Cheap to clone: a handle.
 #[derive(Debug, Clone)]
 pub struct MockFabric {
-    shared: Arc<FabricShared>,
+    pub(crate) shared: Arc<FabricShared>,
 }
 
 impl MockFabric {
@@ -133,6 +135,8 @@ impl MockFabric {
         for end in self.shared.ends.live() {
             end.kill();
         }
+        // Only now: nobody is to see its accesses refused.
+        self.shared.domain.kill();
     }
 
     /// Breaks the link of every track that this fabric has now: both ends fail with kind `Disconnected`, after what had
@@ -176,6 +180,7 @@ impl Fabric for MockFabric {
 pub(crate) struct FabricShared {
     config: MockConfig,
     limits: Limits,
+    domain: Arc<Domain>,
     net: Arc<NetShared>,
     killed: AtomicBool,
     ends: Registry<End>,
@@ -193,6 +198,11 @@ impl FabricShared {
 
     pub(crate) fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// Its memory.
+    pub(crate) fn domain(&self) -> &Arc<Domain> {
+        &self.domain
     }
 
     pub(crate) fn timer(&self) -> &MockTimer {

@@ -38,7 +38,10 @@
 //! - A receiver that is not ready stalls its sender without end, as `rnr_retry` 7 does; nothing is retried meanwhile, and
 //!   each message that had to wait is counted once.
 //! - A dead peer is seen at once, not after a retry time or a keepalive.
-//! - Memory needs no registration, and [`inline`](trespass_core::Limits::inline) changes nothing but the number.
+//! - Memory needs no registration. Memory that is lent is never found half written, as it may be where a device writes it.
+//! - One-sided operations are done one after the other, in the order of queueing: a read never sees what was queued behind
+//!   it. An error says why an access was refused; a device says only that it was.
+//! - [`inline`](trespass_core::Limits::inline) changes nothing but the number.
 //! - Receives are used last in, first out: what is reused soonest is warmest in the cache.
 #![forbid(unsafe_code)]
 
@@ -53,6 +56,7 @@ mod error;
 mod fabric;
 mod lane;
 mod listen;
+mod memory;
 mod registry;
 mod sync;
 mod track;
@@ -66,4 +70,5 @@ pub use counters::MockCounters;
 pub use error::MockError;
 pub use fabric::{MockFabric, MockNet};
 pub use listen::MockListener;
+pub use memory::{MockFetchPermit, MockRegion, MockSharedRegion, MockWindow, MockWritePermit};
 pub use track::{MockReceiver, MockSender, MockTrack};

@@ -44,6 +44,7 @@ impl Waiter {
 pub(crate) struct Wakes {
     pub(crate) sender: Option<Waker>,
     pub(crate) receiver: Option<Waker>,
+    pub(crate) completer: Option<Waker>,
 }
 
 impl Wakes {
@@ -54,6 +55,9 @@ impl Wakes {
             waker.wake();
         }
         if let Some(waker) = self.receiver {
+            waker.wake();
+        }
+        if let Some(waker) = self.completer {
             waker.wake();
         }
     }

@@ -18,6 +18,7 @@ use crate::conn::End;
 use crate::counters::MockCounters;
 use crate::error::MockError;
 use crate::lane::{Dead, Lane, Message, Progress, Taken};
+use crate::memory::Operation;
 
 /// A reliable track: both halves in one.
 ///
@@ -26,7 +27,7 @@ use crate::lane::{Dead, Lane, Message, Progress, Taken};
 #[derive(Debug)]
 pub struct MockTrack {
     // The sender ends the track when it is dropped; the receiver's memory goes then.
-    sender: MockSender,
+    pub(crate) sender: MockSender,
     receiver: MockReceiver,
 }
 
@@ -49,15 +50,17 @@ impl MockTrack {
 
 /// The sending half of a [`MockTrack`]. Dropping it ends the track.
 pub struct MockSender {
-    end: Arc<End>,
-    lane: Arc<Lane>,
+    pub(crate) end: Arc<End>,
+    pub(crate) lane: Arc<Lane>,
     /// For messages to come: those of messages that were placed at once.
     free: Vec<MockSendBuf>,
     /// Memory for messages to come, when there are no buffers; there may be more in the lane when this runs out.
     spare: Vec<Box<[u8]>>,
     /// Queued, and not yet given to the device.
     queue: Vec<MockSendBuf>,
-    max_message: usize,
+    /// The operations that have places in it.
+    pub(crate) operations: VecDeque<Operation>,
+    pub(crate) max_message: usize,
     closing: Closing,
 }
 
@@ -77,6 +80,7 @@ impl MockSender {
             free: Vec::with_capacity(slots),
             spare: Vec::with_capacity(slots),
             queue: Vec::with_capacity(slots),
+            operations: VecDeque::new(),
             max_message,
             closing: Closing::Open,
         }
@@ -89,18 +93,18 @@ impl MockSender {
 
     /// Whether anything can be sent: two loads.
     #[inline]
-    fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         matches!(self.closing, Closing::Open) && !self.end.has_ended()
     }
 
     /// Why nothing can be sent.
     #[cold]
-    fn why_not(&self) -> MockError {
+    pub(crate) fn why_not(&self) -> MockError {
         self.end.cause()
     }
 
     /// A buffer of any length, if there is one.
-    fn slot(&mut self) -> Option<MockSendBuf> {
+    pub(crate) fn slot(&mut self) -> Option<MockSendBuf> {
         // The one that was used last is the warmest.
         if let Some(buf) = self.free.pop() {
             return Some(buf);
@@ -109,15 +113,42 @@ impl MockSender {
             self.lane.refill(&mut self.spare);
         }
         let mem = self.spare.pop()?;
-        Some(MockSendBuf::new(Message { mem, len: 0 }, Arc::clone(&self.lane)))
+        Some(MockSendBuf::new(Message::new(mem), Arc::clone(&self.lane)))
+    }
+
+    /// Takes a slot back.
+    pub(crate) fn unslot(&mut self, slot: MockSendBuf) {
+        self.free.push(slot);
+    }
+
+    /// Queues `operation`, in the place that `slot` is.
+    pub(crate) fn queue_operation(&mut self, mut slot: MockSendBuf, operation: Operation) {
+        slot.set_operation();
+        self.queue.push(slot);
+        self.operations.push_back(operation);
+    }
+
+    /// Ready when a slot is free, and a place among the fetches where `fetch` asks for one too. Flushes first.
+    pub(crate) fn poll_slot(&mut self, cx: &mut Context<'_>, fetch: bool) -> Poll<()> {
+        // A failure is told by the next call; the end of the track makes this ready.
+        let failed = self.post(false).is_err();
+        if failed || !self.is_open() {
+            return Poll::Ready(());
+        }
+        let at_hand = !self.free.is_empty() || !self.spare.is_empty();
+        let ready = match fetch {
+            true => self.lane.poll_fetch(at_hand, &mut self.spare, cx.waker()),
+            false => at_hand || self.lane.poll_free(&mut self.spare, cx.waker()),
+        };
+        if ready { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Gives all that is queued to the device.
-    fn post(&mut self, wake_self: bool) -> Result<(), MockError> {
+    pub(crate) fn post(&mut self, wake_self: bool) -> Result<(), MockError> {
         if self.queue.is_empty() {
             return Ok(());
         }
-        match self.lane.post(&mut self.queue, &mut self.free) {
+        match self.lane.post(&mut self.queue, &mut self.operations, &mut self.free) {
             Ok(mut progress) => {
                 if !wake_self {
                     progress.wakes.sender = None;
@@ -174,14 +205,7 @@ impl SendSide for MockSender {
     }
 
     fn poll_send_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // A failure is told by the next call; the end of the track makes this ready.
-        let failed = self.post(false).is_err();
-        let at_hand = !self.free.is_empty() || !self.spare.is_empty();
-        if failed || at_hand || !self.is_open() || self.lane.poll_free(&mut self.spare, cx.waker()) {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+        self.poll_slot(cx, false)
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), MockError>> {

@@ -7,11 +7,20 @@ use std::task::{Context, Waker};
 use common::{Wakeups, blocks, failure, join, kind_of, pair, put, queue, small, take};
 use static_assertions::assert_impl_all;
 use trespass_core::{
-    Drive, Endpoint, ErrorKind, RecvSide, SendBuf, SendSide, ThreadFabric, ThreadTrack, Timer, Track, TransportError,
+    Drive, Endpoint, ErrorKind, RecvSide, RemoteMemory, SendBuf, SendSide, ThreadFabric, ThreadMemoryFabric,
+    ThreadTrack, Timer, Track, TransportError,
 };
-use trespass_mock::{MockDriver, MockFabric, MockNet, MockRecvBuf, MockSendBuf, MockSleep, MockTimer, MockTrack};
+use trespass_mock::{
+    MockDriver, MockFabric, MockNet, MockRecvBuf, MockRegion, MockSendBuf, MockSender, MockSharedRegion, MockSleep,
+    MockTimer, MockTrack, MockWindow,
+};
 
-assert_impl_all!(MockFabric: ThreadFabric);
+assert_impl_all!(MockFabric: ThreadFabric, ThreadMemoryFabric);
+assert_impl_all!(MockTrack: RemoteMemory);
+assert_impl_all!(MockSender: RemoteMemory);
+assert_impl_all!(MockRegion: Send, Sync);
+assert_impl_all!(MockSharedRegion: Send, Sync);
+assert_impl_all!(MockWindow: Send, Sync);
 assert_impl_all!(MockTrack: ThreadTrack, Sync);
 assert_impl_all!(MockSendBuf: Send, Sync, SendBuf);
 assert_impl_all!(MockRecvBuf: Send, Sync);

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::error::VerbsError;
+use crate::pool::{CHUNK, arenas_at_once};
+use crate::port::mtu_code;
 
 /// The settings of a [`VerbsFabric`](crate::VerbsFabric). Checked when the fabric is opened; a bad one is refused with the
 /// reason.
@@ -13,8 +15,25 @@ pub struct VerbsConfig {
     /// The name of the device (`mlx5_0`, `rxe0`); by default the one that has `local`, else the first with an active
     /// port.
     pub device: Option<String>,
-    /// The local address to connect from; by default an address of the device.
+    /// The local address to connect from; by default an address of the device. A link-local one (`fe80::…`) stands for
+    /// the interface of the first device that has it. To peers of the other family it connects from an address of theirs.
     pub local: Option<IpAddr>,
+    /// The GID to use, by its index in the device's table (`trespass doctor` and `ibv_devinfo -v` show it); by default
+    /// the one of the address that is used. The connection manager knows addresses and no indices, so this stands for the
+    /// address of that GID, here and towards every peer. One that is no address, or of RoCE v1 where the same address has
+    /// RoCE v2 too, which the connection manager then takes, is refused.
+    pub gid_index: Option<u8>,
+    /// The traffic class of what tracks send, that is the DSCP times 4, plus the ECN bits; by default what the system
+    /// has (`default_roce_tos` of the connection manager). Each end sets its own. Priority flow control looks at it, or at
+    /// the VLAN priority, which the system makes of that of the connecting end.
+    pub traffic_class: Option<u8>,
+    /// The longest packet, in bytes of payload: 256, 512, 1024, 2048 or 4096; by default what the way to the peer takes,
+    /// as the connecting end sees it. A cap, which a shorter way lowers further. Both ends have to set the same: devices
+    /// tell it to nobody, and may break connections whose ends differ.
+    pub path_mtu: Option<u16>,
+    /// By which of the device's completion vectors (interrupts) notifications come: from 0, below as many as it has. For a
+    /// fabric for each core, give each another one.
+    pub completion_vector: u32,
     /// The longest message of a track, in bytes. Each send and receive slot takes this much registered memory.
     pub max_message: usize,
     /// Messages reserved or under way per track.
@@ -30,8 +49,13 @@ pub struct VerbsConfig {
     pub close_timeout: Duration,
     /// Connection requests that may wait per listener; the next is refused with kind `Busy`.
     pub backlog: usize,
-    /// Registered memory at most, in bytes.
+    /// Registered memory for tracks at most, in bytes.
     pub pool_limit: usize,
+    /// Of the memory that was allocated for regions and given back, so many bytes at most stay registered, to be used again.
+    pub region_cache: usize,
+    /// Whether peers may reach memory at all. What they may reach is what windows lend: where there is no window, nothing.
+    /// `false` makes the device refuse even that.
+    pub remote_access: bool,
     /// How long to wait for an acknowledgement before sending again: 4.096 µs × 2^this, from 1 to 31 (InfiniBand
     /// specification vol. 1, 9.7.6.1.3). A dead link is noticed after about this times `retries` + 1: 1.9 s by default.
     /// Soft-RoCE counts the wait for a receiver that is not ready as well, where it is one message that waits: there a
@@ -49,6 +73,10 @@ impl Default for VerbsConfig {
         Self {
             device: None,
             local: None,
+            gid_index: None,
+            traffic_class: None,
+            path_mtu: None,
+            completion_vector: 0,
             max_message: 16 * 1024,
             send_slots: 64,
             recv_slots: 64,
@@ -57,6 +85,8 @@ impl Default for VerbsConfig {
             close_timeout: Duration::from_secs(5),
             backlog: 128,
             pool_limit: 1 << 30,
+            region_cache: 64 << 20,
+            remote_access: true,
             ack_timeout: 16,
             retries: 6,
             min_rnr_timer: 12,
@@ -75,6 +105,36 @@ impl VerbsConfig {
     #[must_use]
     pub fn with_local(self, ip: IpAddr) -> Self {
         Self { local: Some(ip), ..self }
+    }
+
+    /// The same, with the GID of this index.
+    #[must_use]
+    pub fn with_gid_index(self, index: u8) -> Self {
+        Self { gid_index: Some(index), ..self }
+    }
+
+    /// The same, with this traffic class: DSCP times 4, plus the ECN bits.
+    #[must_use]
+    pub fn with_traffic_class(self, class: u8) -> Self {
+        Self { traffic_class: Some(class), ..self }
+    }
+
+    /// The same, with packets of at most this many bytes of payload. Both ends have to set the same.
+    #[must_use]
+    pub fn with_path_mtu(self, bytes: u16) -> Self {
+        Self { path_mtu: Some(bytes), ..self }
+    }
+
+    /// The same, with notifications by this completion vector.
+    #[must_use]
+    pub fn with_completion_vector(self, vector: u32) -> Self {
+        Self { completion_vector: vector, ..self }
+    }
+
+    /// The same, with this acknowledgement timeout, as a code, and so many retries.
+    #[must_use]
+    pub fn with_retries(self, ack_timeout: u8, retries: u8) -> Self {
+        Self { ack_timeout, retries, ..self }
     }
 
     /// The same, with tracks of this shape.
@@ -99,6 +159,17 @@ impl VerbsConfig {
         self.slot_size() * (self.send_slots + self.recv_slots)
     }
 
+    /// The registered memory with which a fabric begins.
+    pub(crate) fn locked_at_first(&self) -> usize {
+        let arena = self.arena_size();
+        arena * arenas_at_once(arena.max(1), CHUNK, self.pool_limit)
+    }
+
+    /// How long a device tries to send what is not acknowledged, before it gives the peer up.
+    pub(crate) fn retry_time(&self) -> Duration {
+        Duration::from_nanos(4096 << self.ack_timeout.min(31)) * (u32::from(self.retries) + 1)
+    }
+
     /// What can be checked without a device.
     pub(crate) fn check(&self) -> Result<(), VerbsError> {
         let range = |setting, value: usize, from: usize, to: usize| {
@@ -117,6 +188,10 @@ impl VerbsConfig {
         range("min_rnr_timer", self.min_rnr_timer.into(), 1, 31)?;
         range("handshake_timeout (ms)", millis(self.handshake_timeout), 1, 3_600_000)?;
         range("close_timeout (ms)", millis(self.close_timeout), 1, 3_600_000)?;
+        if let Some(bytes) = self.path_mtu.filter(|bytes| mtu_code(*bytes).is_none()) {
+            let why = format!("is {bytes}; it has to be 256, 512, 1024, 2048 or 4096");
+            return Err(VerbsError::Config { setting: "path_mtu", why });
+        }
         let arena = self.slot_size().checked_mul(self.send_slots + self.recv_slots);
         match arena {
             Some(arena) if arena <= self.pool_limit => Ok(()),
@@ -151,6 +226,20 @@ mod tests {
         assert_eq!(refused(VerbsConfig { max_message: 0, ..Default::default() }), "max_message");
         assert_eq!(refused(VerbsConfig { retries: 7, ..Default::default() }), "retries");
         assert_eq!(refused(VerbsConfig { min_rnr_timer: 0, ..Default::default() }), "min_rnr_timer");
+        assert_eq!(refused(VerbsConfig::default().with_retries(0, 6)), "ack_timeout");
+        assert_eq!(refused(VerbsConfig::default().with_retries(32, 6)), "ack_timeout");
+        for bytes in [0, 1, 255, 1500, 8192, u16::MAX] {
+            assert_eq!(refused(VerbsConfig::default().with_path_mtu(bytes)), "path_mtu");
+        }
+        assert_eq!(VerbsConfig::default().with_path_mtu(256).check(), Ok(()));
         assert_eq!(refused(VerbsConfig { pool_limit: 1, ..Default::default() }), "pool_limit");
+    }
+
+    #[test]
+    fn the_retry_time_is_what_the_documentation_says() {
+        let millis = |config: VerbsConfig| config.retry_time().as_millis();
+        assert_eq!(millis(VerbsConfig::default()), 1879);
+        assert_eq!(millis(VerbsConfig::default().with_retries(14, 6)), 469);
+        assert!(millis(VerbsConfig::default().with_retries(31, 6)) > 3_600_000);
     }
 }

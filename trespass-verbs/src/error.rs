@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use sideway::ibverbs::{completion, device, device_context, memory_region};
 use thiserror::Error;
@@ -61,7 +61,7 @@ pub enum VerbsError {
         limit: Duration,
     },
     /// The peer, or the way to it, is gone.
-    #[error("the peer is gone: {status} (status {code}, vendor error {vendor:#x}): it died, or the link is down")]
+    #[error("the peer is gone: {status} (status {code}, vendor error {vendor:#x}): {hint}")]
     Disconnected {
         /// The status of the first completion that failed.
         status: &'static str,
@@ -69,9 +69,25 @@ pub enum VerbsError {
         code: u32,
         /// The vendor's own code for it.
         vendor: u32,
+        /// What usually causes it.
+        hint: &'static str,
+    },
+    /// The link of the track was down when it failed, or had been shortly before.
+    #[error("port {port} of {device} went down at {}, {before:.1?} before this: {cause}", utc(*at))]
+    LinkDown {
+        /// The device.
+        device: String,
+        /// Its port.
+        port: u8,
+        /// When the port went down, by the clock of the system.
+        at: SystemTime,
+        /// How long before the failure that was.
+        before: Duration,
+        /// How the track failed.
+        cause: Box<VerbsError>,
     },
     /// The peer could not take a message.
-    #[error("the peer broke the connection: {status} (status {code}, vendor error {vendor:#x})")]
+    #[error("the peer broke the connection: {status} (status {code}, vendor error {vendor:#x}): {hint}")]
     PeerFailed {
         /// The status of the first completion that failed.
         status: &'static str,
@@ -79,6 +95,8 @@ pub enum VerbsError {
         code: u32,
         /// The vendor's own code for it.
         vendor: u32,
+        /// What usually causes it.
+        hint: &'static str,
     },
     /// A work request failed here.
     #[error("a work request failed: {status} (status {code}, vendor error {vendor:#x}): {hint}")]
@@ -91,6 +109,31 @@ pub enum VerbsError {
         vendor: u32,
         /// What usually causes it.
         hint: &'static str,
+    },
+    /// The peer's device refused an access to its memory.
+    #[error("the peer refused access to its memory: {status} (status {code}, vendor error {vendor:#x}): {hint}")]
+    RemoteAccess {
+        /// The status of the first completion that failed.
+        status: &'static str,
+        /// The same as a number (`enum ibv_wc_status`).
+        code: u32,
+        /// The vendor's own code for it.
+        vendor: u32,
+        /// What usually causes it.
+        hint: &'static str,
+    },
+    /// A write, or an atomic operation, in a window that allows none.
+    #[error("the peer's window is read-only; ask it for one that can be written (`Access::ReadWrite`)")]
+    ReadOnly,
+    /// A part of registered memory that does not lie inside it.
+    #[error("{len} bytes from {offset} do not fit into {size}")]
+    OutOfRange {
+        /// Where it would begin.
+        offset: usize,
+        /// How long it would be.
+        len: usize,
+        /// How much there is, or what an operation can move at most.
+        size: usize,
     },
     /// A message longer than the track takes.
     #[error("a message of {len} bytes, and the track takes {max} (raise max_message)")]
@@ -142,8 +185,10 @@ impl TransportError for VerbsError {
             Self::Unreachable { .. } => ErrorKind::Unreachable,
             Self::TimedOut { .. } => ErrorKind::TimedOut,
             Self::Disconnected { .. } => ErrorKind::Disconnected,
+            Self::LinkDown { cause, .. } => cause.kind(),
             Self::PeerFailed { .. } | Self::WorkRequest { .. } | Self::Device { .. } => ErrorKind::Device,
-            Self::Oversize { .. } => ErrorKind::Oversize,
+            Self::RemoteAccess { .. } | Self::ReadOnly => ErrorKind::RemoteAccess,
+            Self::Oversize { .. } | Self::OutOfRange { .. } => ErrorKind::Oversize,
             Self::ForeignBuffer => ErrorKind::ForeignBuffer,
             Self::Protocol { .. } => ErrorKind::Protocol,
             Self::ResourceLimit { .. } => ErrorKind::ResourceLimit,
@@ -153,6 +198,11 @@ impl TransportError for VerbsError {
 }
 
 impl VerbsError {
+    /// Whether a link that is down may be the cause.
+    pub(crate) fn may_be_the_link(&self) -> bool {
+        matches!(self, Self::Disconnected { .. } | Self::WorkRequest { .. } | Self::Device { .. })
+    }
+
     /// A failed call, by its errno.
     pub(crate) fn os(action: &'static str, error: &io::Error) -> Self {
         match error.raw_os_error() {
@@ -165,7 +215,7 @@ impl VerbsError {
             }
             Some(libc::ENOSPC | libc::EDQUOT) => Self::ResourceLimit { action, why: error.to_string() },
             Some(libc::ENOSYS) => Self::Unavailable {
-                why: "the kernel modules are missing: `modprobe ib_uverbs rdma_ucm`, and that of the device".into(),
+                why: "the kernel modules are missing: `modprobe -a ib_uverbs rdma_ucm`, and that of the device".into(),
             },
             Some(libc::EOPNOTSUPP) => Self::Unavailable {
                 why: "libibverbs or librdmacm is missing, or the provider of the device: install libibverbs1, librdmacm1 and ibverbs-providers".into(),
@@ -187,6 +237,14 @@ impl VerbsError {
             Err(why) => Self::Device { action, why },
         }
     }
+}
+
+/// The time of day.
+fn utc(at: SystemTime) -> String {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let seconds = since.as_secs() % 86_400;
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{hour:02}:{minute:02}:{second:02}.{:03} UTC", since.subsec_millis())
 }
 
 /// sideway's errors forward to the system's error inside without naming it as their source, so each is opened by type.
@@ -218,4 +276,25 @@ os_cause! {
     device_context::AllocateProtectionDomainError: device_context::AllocateProtectionDomainErrorKind,
     device_context::QueryDeviceError: device_context::QueryDeviceErrorKind,
     memory_region::RegisterMemoryRegionError: memory_region::RegisterMemoryRegionErrorKind,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_went_down_is_told_before_what_came_of_it() {
+        let cause =
+            VerbsError::Disconnected { status: "transport retries exceeded", code: 12, vendor: 0, hint: "look there" };
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(86_400_000 * 3 + 3_723_004);
+        let (device, before) = ("rxe0".to_owned(), Duration::from_millis(1900));
+        let error = VerbsError::LinkDown { device, port: 1, at, before, cause: Box::new(cause) };
+        assert_eq!(error.kind(), ErrorKind::Disconnected);
+        assert_eq!(
+            error.to_string(),
+            "port 1 of rxe0 went down at 01:02:03.004 UTC, 1.9s before this: the peer is gone: transport retries exceeded \
+             (status 12, vendor error 0x0): look there"
+        );
+        assert!(!VerbsError::Closed.may_be_the_link());
+    }
 }

@@ -1,6 +1,7 @@
 //! `VerbsFabric`: one device.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use trespass_core::Fabric;
 
@@ -9,6 +10,7 @@ use crate::datagram::{DatagramConfig, VerbsDatagrams};
 use crate::driver::{Control, Handle, VerbsDriver};
 use crate::error::VerbsError;
 use crate::listener::{TrackListener, VerbsHandshake};
+use crate::memory::Registrar;
 use crate::timer::VerbsTimer;
 use crate::track::ReliableTrack;
 
@@ -72,6 +74,10 @@ impl VerbsFabric {
     /// `ResourceLimit` where too little memory may be locked.
     pub fn datagrams(&self, config: DatagramConfig) -> Result<VerbsDatagrams, VerbsError> {
         VerbsDatagrams::new(self.handle.clone(), config)
+    }
+
+    pub(crate) fn registrar(&self) -> &Arc<Registrar> {
+        &self.handle.control().registrar
     }
 
     /// The name of the device.

@@ -7,6 +7,7 @@
 //! Unsafe code is in this crate only: in the RAII types over the bindings, the pool, and the two queues.
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+mod choose;
 mod config;
 mod datagram;
 mod device;
@@ -14,12 +15,16 @@ mod driver;
 mod error;
 mod fabric;
 mod hub;
+mod link;
 mod listener;
+mod memory;
 mod pool;
+mod port;
 mod promise;
 mod raw;
 mod sockaddr;
 mod status;
+pub mod survey;
 mod timer;
 mod track;
 
@@ -32,7 +37,10 @@ pub use driver::VerbsDriver;
 pub use error::VerbsError;
 pub use fabric::VerbsFabric;
 pub use listener::{TrackListener, VerbsHandshake, VerbsIncoming};
+pub use memory::{Mapping, VerbsRegion, VerbsSharedRegion, VerbsWindow, leaked_registrations};
+pub use survey::survey;
 pub use timer::{VerbsSleep, VerbsTimer};
 pub use track::{
-    ReliableTrack, VerbsCounters, VerbsReceiver, VerbsRecvBuf, VerbsSendBuf, VerbsSender, leaked_queue_pairs,
+    ReliableTrack, VerbsCounters, VerbsFetchPermit, VerbsPath, VerbsReceiver, VerbsRecvBuf, VerbsSendBuf, VerbsSender,
+    VerbsWritePermit, leaked_queue_pairs,
 };

@@ -14,7 +14,12 @@ use sideway::ibverbs::protection_domain::ProtectionDomain;
 use crate::error::VerbsError;
 
 /// How much to register at a time, where an arena is smaller.
-const CHUNK: usize = 4 << 20;
+pub(crate) const CHUNK: usize = 4 << 20;
+
+/// How many arenas to register at a time, `chunk` bytes or one, where `room` bytes may be.
+pub(crate) fn arenas_at_once(arena_size: usize, chunk: usize, room: usize) -> usize {
+    (chunk / arena_size).max(1).min(room / arena_size)
+}
 
 /// Hands out arenas of one size.
 pub(crate) struct Pool {
@@ -76,8 +81,7 @@ impl Pool {
     }
 
     fn grow(&self, state: &mut State) -> Result<(), VerbsError> {
-        let room = self.limit.saturating_sub(state.registered) / self.arena_size;
-        let arenas = (self.chunk / self.arena_size).max(1).min(room);
+        let arenas = arenas_at_once(self.arena_size, self.chunk, self.limit.saturating_sub(state.registered));
         if arenas == 0 {
             return Err(VerbsError::ResourceLimit {
                 action: "register memory for another track",
@@ -160,7 +164,7 @@ impl Chunk {
 }
 
 /// Anonymous memory of our own, of whole pages and zero at first.
-struct Mapping {
+pub(crate) struct Mapping {
     start: NonNull<u8>,
     len: usize,
 }
@@ -171,18 +175,37 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    fn new(len: usize) -> io::Result<Self> {
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists (mmap(2)).
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, -1, 0) };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast::<u8>()).ok_or_else(io::Error::last_os_error)?;
+    /// Huge pages for whole ones of 2 MiB, where the system has some reserved.
+    pub(crate) fn new(len: usize) -> io::Result<Self> {
+        let start = match len % HUGE_PAGE == 0 {
+            true => map(len, libc::MAP_HUGETLB).or_else(|_| map(len, 0))?,
+            false => map(len, 0)?,
+        };
         // SAFETY: the mapping was just made; advice about huge pages changes no content, and failing changes nothing.
         unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_HUGEPAGE) };
         Ok(Self { start, len })
     }
+
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+/// The size of a huge page on every machine that has an RDMA device, but for some of ARM and POWER: there, none are used.
+const HUGE_PAGE: usize = 2 << 20;
+
+fn map(len: usize, more: i32) -> io::Result<NonNull<u8>> {
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | more);
+    // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists (mmap(2)).
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(start.cast::<u8>()).ok_or_else(io::Error::last_os_error)
 }
 
 impl Drop for Mapping {

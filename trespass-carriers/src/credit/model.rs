@@ -32,7 +32,7 @@ struct End {
 #[derive(Clone, Copy)]
 struct Rules {
     window: u32,
-    /// How many the track may have in hand before it posts them again.
+    /// With so many in hand the track posts them again; fewer may wait while the device has half its receives.
     batch: u64,
     /// Which ends have data to send, which may end.
     data: [bool; 2],
@@ -145,8 +145,9 @@ fn arrive(pair: &mut Pair, at: usize) {
     }
 }
 
-/// Lets everything come to rest, with each application holding up to `hold` messages.
-fn rest(mut pair: Pair, hold: u64) -> Pair {
+/// Lets everything come to rest, with each application holding up to `hold` messages, and each track keeping back what it
+/// may.
+fn rest(mut pair: Pair, hold: u64, rules: Rules) -> Pair {
     for _ in 0..1000 {
         let mut moved = false;
         for at in [0, 1] {
@@ -159,7 +160,10 @@ fn rest(mut pair: Pair, hold: u64) -> Pair {
                 end.returned += end.held - hold;
                 end.held = hold;
             }
-            end.post();
+            let with_device = end.posted - end.credits.received;
+            if end.returned >= rules.batch || with_device < u64::from(rules.window / 2) {
+                end.post();
+            }
             if end.credits.due_before_wait(end.posted) && end.credits.may_send(Rank::Credit) {
                 end.send(false);
                 moved = true;
@@ -180,12 +184,12 @@ fn check(pair: &Pair, rules: Rules) {
             "a frame is under way for which no receive is posted"
         );
     }
-    for hold in [0, u64::from(rules.window) - CONTROL_RESERVE - 2] {
-        for end in &rest(pair.clone(), hold) {
+    for hold in [0, u64::from(rules.window) - CONTROL_RESERVE - 1 - rules.batch] {
+        for end in &rest(pair.clone(), hold, rules) {
             assert!(end.credits.may_send(Rank::Data), "a deadlock");
         }
     }
-    for end in &rest(pair.clone(), u64::MAX) {
+    for end in &rest(pair.clone(), u64::MAX, rules) {
         assert!(end.finished || end.left || end.credits.may_send(Rank::Fin), "no credit for a Fin");
         assert!(end.left || end.credits.may_send(Rank::Bye), "no credit for a Bye");
         assert!(end.credits.may_send(Rank::Credit), "no credit for a Credit");

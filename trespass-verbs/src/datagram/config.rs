@@ -3,14 +3,13 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-use sideway::ibverbs::address::GidType;
-use sideway::ibverbs::device_context::LinkLayer;
-
 use super::header::HEADER;
 use super::hello::KEYS;
+use crate::config::VerbsConfig;
 use crate::device::{Device, cq_depth};
 use crate::error::VerbsError;
 use crate::pool::Pool;
+use crate::port::{Gid, GidKind, LinkLayer, Port};
 use crate::raw::cq::Cq;
 use crate::raw::qp::{Depths, Qp};
 
@@ -90,8 +89,9 @@ pub(crate) struct Shape {
     pub(crate) send_slots: usize,
     pub(crate) recv_slots: usize,
     pub(crate) inline: usize,
-    /// The longest datagram: the MTU of the device's port.
+    /// The longest datagram: the MTU of the device's port, or less where the fabric is told so.
     pub(crate) mtu: usize,
+    pub(crate) traffic_class: u8,
     /// The device's port.
     pub(crate) port: u8,
 }
@@ -141,20 +141,13 @@ pub(crate) struct Address {
 }
 
 impl Addresses {
-    pub(crate) fn of(device: &Device) -> Result<Self, VerbsError> {
-        let table = device.context.query_gid_table().map_err(|error| VerbsError::Device {
-            action: "read the addresses of the device",
-            why: error.to_string(),
-        })?;
-        let routable = table.iter().filter(|entry| entry.gid_type() == GidType::RoceV2);
-        let address = |entry: &sideway::ibverbs::address::GidEntry| {
-            Some(Address {
-                gid: Ipv6Addr::from(entry.gid().raw),
-                index: u8::try_from(entry.gid_index()).ok()?,
-                port: u8::try_from(entry.port_num()).ok()?,
-            })
-        };
-        Ok(Self(routable.filter_map(address).collect()))
+    /// Those of `ports`; the one at `pinned` alone, where that is set.
+    fn of(ports: &[Port], pinned: Option<u8>) -> Self {
+        let address = |port: u8, gid: &Gid| Some(Address { gid: gid.raw, index: u8::try_from(gid.index).ok()?, port });
+        let all = ports.iter().flat_map(|port| port.gids.iter().map(move |gid| (port.number, gid)));
+        let routable = all.filter(|(_, gid)| gid.kind == GidKind::RoceV2);
+        let addresses = routable.filter_map(|(port, gid)| address(port, gid));
+        Self(addresses.filter(|address| pinned.is_none_or(|index| address.index == index)).collect())
     }
 
     pub(crate) fn find(&self, gid: Ipv6Addr) -> Option<Address> {
@@ -171,23 +164,25 @@ pub(crate) fn gid_of(ip: IpAddr) -> Ipv6Addr {
 }
 
 /// Looks at what the device has for `config`: the shape of ports on it.
-pub(crate) fn shape_of(config: &DatagramConfig, device: &Device) -> Result<(Shape, Addresses, Address), VerbsError> {
+pub(crate) fn shape_of(
+    config: &DatagramConfig,
+    fabric: &VerbsConfig,
+    device: &Device,
+) -> Result<(Shape, Addresses, Address), VerbsError> {
     config.check()?;
     let missing = |why: String| VerbsError::Unavailable { why: format!("datagrams on {}: {why}", device.name) };
-    let addresses = Addresses::of(device)?;
-    let local = device.local.map(gid_of).and_then(|gid| addresses.find(gid)).ok_or_else(|| {
-        let local = device.local.map_or("its address".into(), |ip| ip.to_string());
-        missing(format!("{local} is no RoCE v2 address, the only sort that is supported; see `rdma link`"))
-    })?;
-    let attr = device
-        .context
-        .query_port(local.port)
-        .map_err(|error| missing(format!("port {} cannot be queried: {error}", local.port)))?;
-    if attr.link_layer() != LinkLayer::Ethernet {
-        return Err(missing("the link is no Ethernet, and only RoCE is supported".into()));
-    }
-    let mtu = 128usize << (attr.active_mtu() as u32);
     let limits = device.context.query_device().map_err(|error| VerbsError::sideway("query the device", error))?;
+    let ports = Port::all(&device.context, limits.phys_port_cnt())
+        .map_err(|error| VerbsError::os("read the ports and GIDs of the device", &error))?;
+    let addresses = Addresses::of(&ports, fabric.gid_index);
+    let ours = device.sources.first().map(|addr| addr.ip());
+    let local = ours.map(gid_of).and_then(|gid| addresses.find(gid)).ok_or_else(|| {
+        let ours = ours.map_or("its address".into(), |ip| ip.to_string());
+        missing(format!("{ours} is no RoCE v2 address, the only sort that is supported; see `rdma link`"))
+    })?;
+    let port = ports.iter().find(|port| port.number == local.port && port.link == LinkLayer::Ethernet);
+    let port = port.ok_or_else(|| missing("the link is no Ethernet, and only RoCE is supported".into()))?;
+    let mtu = fabric.path_mtu.map_or(port.active_mtu, |most| most.min(port.active_mtu));
     for (setting, slots) in [("send_slots", config.send_slots), ("recv_slots", config.recv_slots)] {
         let all = slots * config.tracks;
         let most = limits.max_qp_wr().min(limits.max_cqe() - 1);
@@ -200,7 +195,8 @@ pub(crate) fn shape_of(config: &DatagramConfig, device: &Device) -> Result<(Shap
         send_slots: config.send_slots,
         recv_slots: config.recv_slots,
         inline: probe(config, device)?,
-        mtu,
+        mtu: mtu.into(),
+        traffic_class: fabric.traffic_class.unwrap_or(0),
         port: local.port,
     };
     Ok((shape, addresses, local))
@@ -209,8 +205,8 @@ pub(crate) fn shape_of(config: &DatagramConfig, device: &Device) -> Result<(Shap
 /// Makes a queue pair as a listener's will be, to learn how much may go inline: no attribute of a device says so.
 fn probe(config: &DatagramConfig, device: &Device) -> Result<usize, VerbsError> {
     let (sends, receives) = (config.send_slots * config.tracks, config.recv_slots * config.tracks);
-    let send_cq = Cq::new(&device.context, &device.channel, cq_depth(sends), 0)?;
-    let recv_cq = Cq::new(&device.context, &device.channel, cq_depth(receives), 0)?;
+    let send_cq = Cq::new(&device.context, &device.channel, cq_depth(sends), device.vector, 0)?;
+    let recv_cq = Cq::new(&device.context, &device.channel, cq_depth(receives), device.vector, 0)?;
     let mut depths = Depths { send: sends as u32, recv: receives as u32, inline: config.inline as u32 };
     loop {
         match Qp::datagram(&device.pd, &send_cq, &recv_cq, depths) {

@@ -60,7 +60,7 @@ pub(crate) struct Datagrams {
 
 impl Datagrams {
     fn new(control: &Control, config: DatagramConfig) -> Result<Self, VerbsError> {
-        let (shape, addresses, local) = shape_of(&config, &control.device)?;
+        let (shape, addresses, local) = shape_of(&config, &control.config, &control.device)?;
         let pools = Pools::new(&control.device, &shape, control.config.pool_limit)?;
         Ok(Self { config, shape, pools, addresses, local })
     }

@@ -13,6 +13,7 @@ use crate::device::{Device, cq_depth};
 use crate::driver::Control;
 use crate::error::VerbsError;
 use crate::hub::{Gate, HubMemory, Lane, Member, Received, Receives, Seats, Side, Source};
+use crate::link::Link;
 use crate::raw::ah::Ah;
 use crate::raw::cm::CmId;
 use crate::raw::cq::{CompletionBatch, Cq};
@@ -69,8 +70,8 @@ impl Port {
     ) -> Result<Self, VerbsError> {
         let device = Arc::clone(&control.device);
         let (sends, receives) = (seats * shape.send_slots, seats * shape.recv_slots);
-        let send_cq = Cq::new(&device.context, &device.channel, cq_depth(sends), token << 1)?;
-        let recv_cq = Cq::new(&device.context, &device.channel, cq_depth(receives), (token << 1) | 1)?;
+        let send_cq = Cq::new(&device.context, &device.channel, cq_depth(sends), device.vector, token << 1)?;
+        let recv_cq = Cq::new(&device.context, &device.channel, cq_depth(receives), device.vector, (token << 1) | 1)?;
         let depths = Depths { send: sends as u32, recv: receives as u32, inline: shape.inline as u32 };
         let (qp, _) = Qp::datagram(&device.pd, &send_cq, &recv_cq, depths)?;
         let memory = HubMemory::new(seats, shape.recv_slots, shape.slot_size(), control, token);
@@ -122,7 +123,8 @@ impl Port {
         self.look_at_sends();
         self.look();
         let arena = pools.sends.arena()?;
-        let shared = Arc::new(Shared::new(arena, self.shape.slot_size(), self.shape.send_slots, 0));
+        let link = Link { links: Arc::clone(&self.device.links), port: self.shape.port };
+        let shared = Arc::new(Shared::new(arena, link, self.shape.slot_size(), self.shape.send_slots, 0));
         let mut state = self.lock();
         self.post(&mut state)?;
         let Some(seat) = state.seats.free() else {
@@ -211,8 +213,8 @@ impl Port {
         let mut failure = None;
         let mut unread = Vec::new();
         let mut state = self.lock();
-        for completion in batch {
-            if let Err(error) = self.deliver(&mut state, &completion, &mut unread) {
+        while let Some(completion) = batch.next() {
+            if let Err(error) = self.deliver(&mut state, completion, &mut unread) {
                 failure = failure.or(Some(error));
             }
         }
@@ -317,10 +319,10 @@ impl Port {
     fn sort_sends(&self, batch: &mut CompletionBatch) {
         let mut failure = None;
         let state = self.lock();
-        for completion in batch {
+        while let Some(completion) = batch.next() {
             if completion.status != ibv_wc_status::IBV_WC_SUCCESS {
                 // Nothing comes back from here: what did not complete stays with the queue pair until that is gone.
-                failure = failure.or(Some(status::failure(&completion).unwrap_or(VerbsError::Closed)));
+                failure = failure.or(Some(status::failure(completion).unwrap_or(VerbsError::Closed)));
             } else if let Some(member) = state.seats.owner(completion.wr_id) {
                 member.complete(completion.wr_id);
                 self.sends.got(member);

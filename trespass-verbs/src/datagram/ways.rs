@@ -61,7 +61,7 @@ impl Ways {
     #[cold]
     fn make(&mut self, gid: Ipv6Addr, sends: &Sends<Port>) -> Result<usize, VerbsError> {
         let place = self.room(sends);
-        let attr = way_to(gid.octets(), self.from.port, self.from.index);
+        let attr = way_to(gid.octets(), self.from.port, self.from.index, sends.gate().shape.traffic_class);
         let handle = Arc::new(Ah::new(&sends.gate().device().pd, attr)?);
         self.made += 1;
         // Dropping the port drops this cache, while sends may be under way: the queue pair keeps the handles too.

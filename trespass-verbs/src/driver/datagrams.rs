@@ -180,6 +180,7 @@ impl Control {
         let mut state = self.state();
         let token = state.entries.reserve();
         let opened = || {
+            self.device.sources.check_listen(addr)?;
             let failed = |error| listen_error(addr, &error);
             let id = CmId::of_datagrams(&self.channel, token).map_err(failed)?;
             id.bind(addr).map_err(failed)?;
@@ -220,13 +221,7 @@ impl Control {
     pub(crate) fn seek(&self, datagrams: &Arc<Datagrams>, peer: SocketAddr, want: Want) -> Result<u64, VerbsError> {
         let mut state = self.state();
         let token = state.entries.reserve();
-        let begun = CmId::of_datagrams(&self.channel, token)
-            .map_err(|error| VerbsError::os("make a connection identifier", &error))
-            .and_then(|id| match self.resolve(&id, peer) {
-                Ok(()) => Ok(id),
-                Err(error) => Err(VerbsError::Unreachable { peer, why: error.to_string() }),
-            });
-        match begun {
+        match self.look_for(CmId::of_datagrams(&self.channel, token), peer) {
             Ok(id) => {
                 let deadline = self.handshake_deadline();
                 let step = deadline.min(self.now() + FIRST_STEP);
@@ -265,10 +260,7 @@ impl Seeking {
 
     /// A new request in place of the one that nobody answered.
     fn ask_again(&mut self, control: &Control, token: u64) -> Result<(), VerbsError> {
-        self.id = CmId::of_datagrams(&control.channel, token)
-            .map_err(|error| VerbsError::os("make a connection identifier", &error))?;
-        let unreachable = |error: io::Error| VerbsError::Unreachable { peer: self.peer, why: error.to_string() };
-        control.resolve(&self.id, self.peer).map_err(unreachable)?;
+        self.id = control.look_for(CmId::of_datagrams(&control.channel, token), self.peer)?;
         self.step = self.deadline.min(control.now() + self.next_step);
         self.next_step = LAST_STEP.min(self.next_step * 2);
         Ok(())
@@ -338,7 +330,7 @@ impl VerbsDriver {
                 let why = system().to_string();
                 self.fail_seeking(token, |_| VerbsError::Device { action: "connect", why });
             }
-            CmEventKind::DeviceRemoved => self.end_tracks(|_| true, "the device was removed"),
+            CmEventKind::DeviceRemoved => self.end_tracks(|_, _| true, "the device was removed"),
             _ => {}
         }
     }
@@ -356,11 +348,7 @@ impl VerbsDriver {
     }
 
     fn seek_address(&mut self, token: u64) {
-        self.seek(token, |control, seeking| {
-            let peer = seeking.peer;
-            let unreachable = |error: io::Error| VerbsError::Unreachable { peer, why: error.to_string() };
-            control.resolve(&seeking.id, peer).map_err(unreachable)
-        });
+        self.seek(token, |control, seeking| control.resolve(&seeking.id, seeking.peer));
     }
 
     fn seek_route(&mut self, token: u64) {
@@ -614,7 +602,7 @@ fn accept(
     let member = port.sit(&datagrams.pools)?;
     let local = asking.id.local();
     let from = datagrams.address_of(local);
-    let way = way_to(asking.source.gid.octets(), from.port, from.index);
+    let way = way_to(asking.source.gid.octets(), from.port, from.index, datagrams.shape.traffic_class);
     let ends = (local.unwrap_or(asking.peer), asking.peer);
     let built = (Arc::clone(&port), Arc::clone(&member));
     // Before the answer: what comes right after it finds its way.

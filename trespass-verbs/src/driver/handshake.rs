@@ -7,12 +7,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdma_mummy_sys::{ibv_qp_attr_mask as mask, ibv_qp_state, rdma_conn_param};
+use rdma_mummy_sys::{ibv_access_flags as access, ibv_qp_attr_mask as mask, ibv_qp_state, rdma_conn_param};
 use trespass_core::Limits;
 
 use super::entry::{Entry, Established, Listening, Queues, Request, Requested, Resolving, Waiting};
 use super::{Command, Control, Handle, ListenerShared, Ticket, VerbsDriver};
 use crate::error::VerbsError;
+use crate::link::Link;
+use crate::port::mtu_code;
 use crate::promise::Promise;
 use crate::raw::cm::{CmEvent, CmEventKind, CmId, NewId, blank_param};
 use crate::track::conn::Conn;
@@ -28,6 +30,10 @@ pub(super) const EXPIRED: u8 = 2;
 /// Retries of a receiver that is not ready: 7 is for ever (InfiniBand specification vol. 1, 9.7.5.2.8).
 const RNR_RETRIES: u8 = 7;
 
+/// What queue pairs let peers do, where windows do.
+const REMOTE_ACCESS: u32 =
+    access::IBV_ACCESS_REMOTE_READ.0 | access::IBV_ACCESS_REMOTE_WRITE.0 | access::IBV_ACCESS_REMOTE_ATOMIC.0;
+
 /// How long one try to resolve an address takes at most; there are more until the handshake's deadline. The kernel misses
 /// a neighbour that answers while it is being asked (as over a veth pair), and looks again only when the try is over.
 const RESOLVE_STEP: Duration = Duration::from_millis(50);
@@ -37,6 +43,7 @@ impl Control {
     pub(crate) fn listen(&self, addr: SocketAddr) -> Result<(u64, SocketAddr, Arc<ListenerShared>), VerbsError> {
         let token = self.state().entries.reserve();
         let listening = || {
+            self.device.sources.check_listen(addr)?;
             let failed = |error| listen_error(addr, &error);
             let id = CmId::new(&self.channel, token).map_err(failed)?;
             id.bind(addr).map_err(failed)?;
@@ -73,13 +80,7 @@ impl Control {
     pub(crate) fn connect(&self, peer: SocketAddr, promise: &Arc<Promise<ReliableTrack>>) -> Result<u64, VerbsError> {
         let mut state = self.state();
         let token = state.entries.reserve();
-        let begun = CmId::new(&self.channel, token)
-            .map_err(|error| VerbsError::os("make a connection identifier", &error))
-            .and_then(|id| match self.resolve(&id, peer) {
-                Ok(()) => Ok(id),
-                Err(error) => Err(VerbsError::Unreachable { peer, why: error.to_string() }),
-            });
-        match begun {
+        match self.begin(token, peer) {
             Ok(id) => {
                 let deadline = self.handshake_deadline();
                 let promise = Arc::clone(promise);
@@ -94,9 +95,25 @@ impl Control {
         }
     }
 
-    pub(super) fn resolve(&self, id: &CmId, peer: SocketAddr) -> std::io::Result<()> {
-        let from = self.device.local.filter(|ip| ip.is_ipv4() == peer.is_ipv4()).map(|ip| SocketAddr::new(ip, 0));
+    /// A new identifier that looks for the way to `peer`.
+    fn begin(&self, token: u64, peer: SocketAddr) -> Result<CmId, VerbsError> {
+        self.look_for(CmId::new(&self.channel, token), peer)
+    }
+
+    /// Has a new identifier look for the way to `peer`.
+    pub(super) fn look_for(&self, id: std::io::Result<CmId>, peer: SocketAddr) -> Result<CmId, VerbsError> {
+        let id = id.map_err(|error| VerbsError::os("make a connection identifier", &error))?;
+        if let Some(class) = self.config.traffic_class {
+            id.set_tos(class).map_err(|error| VerbsError::os("set the traffic class", &error))?;
+        }
+        self.resolve(&id, peer)?;
+        Ok(id)
+    }
+
+    pub(super) fn resolve(&self, id: &CmId, peer: SocketAddr) -> Result<(), VerbsError> {
+        let from = self.device.sources.towards(peer)?;
         id.resolve_addr(from, peer, RESOLVE_STEP.min(self.config.handshake_timeout))
+            .map_err(|error| VerbsError::Unreachable { peer, why: error.to_string() })
     }
 
     /// Takes an entry out of the table with its deadline, for good.
@@ -120,7 +137,8 @@ impl Control {
                 return Err(error);
             }
         };
-        let shared = Arc::new(Shared::new(arena, config.slot_size(), config.send_slots, config.recv_slots));
+        let link = Link { links: Arc::clone(&self.device.links), port: id.port() };
+        let shared = Arc::new(Shared::new(arena, link, config.slot_size(), config.send_slots, config.recv_slots));
         let conn = match Conn::new(&self.device, id, token, shared) {
             Ok(conn) => Arc::new(conn),
             Err((id, error)) => {
@@ -155,8 +173,8 @@ fn bring_to(conn: &Conn, control: &Control, state: u32) -> Result<(), VerbsError
     let (mut attr, present) = conn.id.qp_attr(state).map_err(failed)?;
     let has = |bit: mask| present & bit.0 as i32 != 0;
     if has(mask::IBV_QP_ACCESS_FLAGS) {
-        // The connection manager's default grants READ, WRITE and ATOMIC to the peer.
-        attr.qp_access_flags = 0;
+        // What may be reached is decided by the keys of windows; without this, not even they open anything.
+        attr.qp_access_flags = if control.config.remote_access { REMOTE_ACCESS } else { 0 };
     }
     if has(mask::IBV_QP_MIN_RNR_TIMER) {
         // Its default is 0, which means 655 ms.
@@ -177,7 +195,20 @@ fn bring_to(conn: &Conn, control: &Control, state: u32) -> Result<(), VerbsError
     if has(mask::IBV_QP_MAX_DEST_RD_ATOMIC) {
         attr.max_dest_rd_atomic = attr.max_dest_rd_atomic.min(control.device.read_atomic);
     }
-    conn.qp.modify(&mut attr, present).map_err(failed)
+    if let (Some(most), true) = (control.config.path_mtu.and_then(mtu_code), has(mask::IBV_QP_PATH_MTU)) {
+        attr.path_mtu = attr.path_mtu.min(most);
+    }
+    if has(mask::IBV_QP_AV) && attr.ah_attr.is_global != 0 {
+        let route = &mut attr.ah_attr.grh;
+        control.device.sources.check_gid(route.sgid_index)?;
+        // The connection manager has that of the connecting end, on both.
+        route.traffic_class = control.config.traffic_class.unwrap_or(route.traffic_class);
+    }
+    conn.qp.modify(&mut attr, present).map_err(failed)?;
+    if has(mask::IBV_QP_MAX_QP_RD_ATOMIC) {
+        conn.shared.allow_fetches(attr.max_rd_atomic.into());
+    }
+    Ok(())
 }
 
 fn bring_up(conn: &Conn, control: &Control) -> Result<(), VerbsError> {
@@ -207,6 +238,7 @@ fn deadline_of(entry: &Entry) -> Option<Duration> {
 }
 
 impl VerbsDriver {
+    #[cold]
     pub(super) fn read_connections(&mut self) {
         while let Ok(Some(event)) = self.control.channel.next_event() {
             self.handle(event);
@@ -244,7 +276,7 @@ impl VerbsDriver {
                 self.fail(token, |_| VerbsError::Device { action: "connect", why });
             }
             CmEventKind::Disconnected => self.disconnected(token),
-            CmEventKind::DeviceRemoved => self.end_tracks(|_| true, "the device was removed"),
+            CmEventKind::DeviceRemoved => self.end_tracks(|_, _| true, "the device was removed"),
             CmEventKind::DatagramRequest { .. }
             | CmEventKind::DatagramAnswer { .. }
             | CmEventKind::DatagramRefused { .. }
@@ -313,11 +345,14 @@ impl VerbsDriver {
         let Some(Entry::Resolving(resolving)) = state.entries.get_mut(token) else { return };
         let again = match status.abs() {
             libc::ETIMEDOUT => control.resolve(&resolving.id, resolving.peer),
-            errno => Err(std::io::Error::from_raw_os_error(errno)),
+            errno => {
+                let why = std::io::Error::from_raw_os_error(errno).to_string();
+                Err(VerbsError::Unreachable { peer: resolving.peer, why })
+            }
         };
         drop(state);
         if let Err(error) = again {
-            self.fail(token, |peer| VerbsError::Unreachable { peer, why: error.to_string() });
+            self.fail(token, |_| error);
         }
     }
 
@@ -395,7 +430,7 @@ impl VerbsDriver {
     }
 
     /// A handshake has failed.
-    fn fail(&mut self, token: u64, error: impl FnOnce(SocketAddr) -> VerbsError) {
+    pub(super) fn fail(&mut self, token: u64, error: impl FnOnce(SocketAddr) -> VerbsError) {
         let is_handshake =
             self.control.state().entries.get_mut(token).is_some_and(|entry| deadline_of(entry).is_some());
         if !is_handshake {

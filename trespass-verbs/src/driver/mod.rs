@@ -17,12 +17,13 @@ use crate::datagram::UnreliableTrack;
 use crate::device::Device;
 use crate::error::VerbsError;
 use crate::hub::Side;
+use crate::memory::Registrar;
 use crate::pool::Pool;
 use crate::promise::Promise;
 use crate::raw::cm::CmChannel;
 use crate::raw::cq::next_cq_event;
 use crate::raw::events::{AsyncEvent, async_fd, next_async_event};
-use crate::raw::fd::{EventFd, wait_readable};
+use crate::raw::fd::{EventFd, Readable};
 use crate::timer::{Clock, VerbsTimer};
 use crate::track::ReliableTrack;
 
@@ -43,14 +44,23 @@ const ACK_BATCH: u32 = 64;
 /// poll(2) tells whether there is another, and a read that finds nothing is saved. With more of them there often is.
 const FEW: usize = 2;
 
+/// What the driver waits for, as bits.
+const NUDGED: u32 = 1;
+const COMPLETIONS: u32 = 1 << 1;
+const CONNECTIONS: u32 = 1 << 2;
+const ASYNC_EVENTS: u32 = 1 << 3;
+
 /// What the driver and everything that users hold have in common.
 pub(crate) struct Control {
     pub(crate) config: VerbsConfig,
     pub(crate) channel: Arc<CmChannel>,
     pub(crate) pool: Arc<Pool>,
+    pub(crate) registrar: Arc<Registrar>,
     pub(crate) device: Arc<Device>,
     clock: Clock,
     nudge: EventFd,
+    /// Of all that the driver waits for: [`NUDGED`] and those after it.
+    readable: Readable,
     /// Connections and listeners. Never held while a waker runs: that may drop anything.
     state: Mutex<State>,
     inbox: Mutex<Vec<Command>>,
@@ -92,13 +102,19 @@ impl Control {
         let device = Arc::new(Device::open(&config, &channel)?);
         let pool = Pool::new(&device.pd, config.arena_size(), config.pool_limit)?;
         let nudge = EventFd::new().map_err(|error| VerbsError::os("make an event descriptor", &error))?;
+        let registrar = Registrar::new(&device.pd, config.region_cache);
+        // In the order of the bits below.
+        let fds = [nudge.as_raw_fd(), device.channel.as_raw_fd(), channel.fd(), async_fd(&device.context)];
+        let readable = Readable::new(&fds).map_err(|error| VerbsError::os("wait for several descriptors", &error))?;
         Ok(Arc::new(Self {
             config,
             channel,
+            registrar,
             pool,
             device,
             clock: Clock::new(),
             nudge,
+            readable,
             state: Mutex::new(State { entries: Slab::new(), deadlines: BTreeSet::new() }),
             inbox: Mutex::default(),
             has_mail: AtomicBool::new(false),
@@ -301,6 +317,7 @@ impl VerbsDriver {
             } else {
                 shared.send_armed.store(false, Ordering::Release);
                 shared.send_waker.wake();
+                shared.done_waker.wake();
             }
             if few {
                 return;
@@ -308,36 +325,47 @@ impl VerbsDriver {
         }
     }
 
+    #[cold]
     fn read_async_events(&mut self) {
         while let Ok(Some(event)) = next_async_event(&self.control.device.context) {
+            let links = &self.control.device.links;
             match event {
-                AsyncEvent::QueuePairFatal(number) => self.end_tracks(|qp| qp == number, "its queue pair has failed"),
-                AsyncEvent::DeviceFatal => self.end_tracks(|_| true, "the device has failed"),
+                AsyncEvent::QueuePair(number, why) => self.end_tracks(|_, qp| qp == number, why),
+                AsyncEvent::CompletionQueue(queue) => {
+                    self.end_tracks(|token, _| token == queue >> 1, "its completion queue has failed");
+                }
+                AsyncEvent::DeviceFatal => self.end_tracks(|_, _| true, "the device has failed; see `dmesg`"),
                 // A link may come back before the retries are used up; if not, the sends fail and say so.
-                AsyncEvent::PortDown(_) | AsyncEvent::Other => {}
+                AsyncEvent::PortDown(port) => links.went_down(port),
+                AsyncEvent::PortUp(port) => links.came_up(port),
+                AsyncEvent::Other => {}
             }
         }
     }
 
-    /// Ends the tracks on the queue pairs that `which` picks. The cause that a completion gives is the better one, so
-    /// that is looked for by the sides themselves first: they are woken after the queue pair has failed.
-    fn end_tracks(&mut self, which: impl Fn(u32) -> bool, why: &str) {
-        let mut conns = Vec::new();
-        let mut ports = Vec::new();
-        for entry in self.control.state().entries.iter_mut() {
+    /// Ends the tracks that `which` picks by token and number of the queue pair, those of handshakes included, and the
+    /// ports. The cause that a completion gave is the better one, and stays where a side has seen it.
+    fn end_tracks(&mut self, which: impl Fn(u64, u32) -> bool, why: &str) {
+        let error = || VerbsError::Device { action: "go on with the track", why: why.to_owned() };
+        let (mut conns, mut handshakes, mut ports) = (Vec::new(), Vec::new(), Vec::new());
+        for (token, entry) in self.control.state().entries.iter_mut() {
             match entry {
-                Entry::Established(established) if which(established.conn.qp.number()) => {
+                Entry::Established(established) if which(token, established.conn.qp.number()) => {
                     conns.push(Arc::clone(&established.conn));
                 }
-                Entry::Port(entry) if which(entry.port.qp.number()) => ports.push(Arc::clone(&entry.port)),
+                Entry::Waiting(waiting) if which(token, waiting.queues.conn().qp.number()) => handshakes.push(token),
+                Entry::Port(entry) if which(token, entry.port.qp.number()) => ports.push(Arc::clone(&entry.port)),
                 _ => {}
             }
         }
         for port in ports {
-            port.end(Some(VerbsError::Device { action: "go on with the port", why: why.to_owned() }));
+            port.end(Some(error()));
         }
         for conn in conns {
-            conn.end(Some(VerbsError::Device { action: "go on with the track", why: why.to_owned() }));
+            conn.end(Some(error()));
+        }
+        for token in handshakes {
+            self.fail(token, |_| error());
         }
     }
 
@@ -365,23 +393,19 @@ impl Drive for VerbsDriver {
                 Some(timeout.map_or(left, |timeout| timeout.min(left)))
             }
         };
-        let control = &self.control;
-        let device = &control.device;
-        let fds =
-            [control.nudge.as_raw_fd(), device.channel.as_raw_fd(), control.channel.fd(), async_fd(&device.context)];
-        let [nudged, completions, connections, other] = wait_readable(fds, wait);
-        if nudged {
+        let ready = self.control.readable.wait(wait);
+        if ready & NUDGED != 0 {
             self.control.nudge.clear();
             self.read_mail();
         }
-        if completions {
+        if ready & COMPLETIONS != 0 {
             self.read_completions();
         }
-        if connections {
+        if ready & CONNECTIONS != 0 {
             self.control.deadlines_changed.store(true, Ordering::Release);
             self.read_connections();
         }
-        if other {
+        if ready & ASYNC_EVENTS != 0 {
             self.read_async_events();
         }
     }

@@ -56,8 +56,12 @@ impl<T> Slab<T> {
         self.cells.len() - self.free.len()
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.cells.iter_mut().filter_map(|cell| cell.entry.as_mut())
+    /// All entries, each with its token.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut T)> {
+        self.cells.iter_mut().enumerate().filter_map(|(index, cell)| {
+            let token = (u64::from(cell.generation) << 32) | index as u64;
+            Some((token, cell.entry.as_mut()?))
+        })
     }
 
     /// Takes everything out.

@@ -48,14 +48,14 @@ impl Drop for Ah {
 }
 
 /// The way from the GID at `index` of `port` to `gid`.
-pub(crate) fn way_to(gid: [u8; 16], port: u8, index: u8) -> ibv_ah_attr {
+pub(crate) fn way_to(gid: [u8; 16], port: u8, index: u8, traffic_class: u8) -> ibv_ah_attr {
     ibv_ah_attr {
         grh: ibv_global_route {
             dgid: ibv_gid { raw: gid },
             flow_label: 0,
             sgid_index: index,
             hop_limit: HOPS,
-            traffic_class: 0,
+            traffic_class,
         },
         dlid: 0,
         sl: 0,

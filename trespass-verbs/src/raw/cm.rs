@@ -15,12 +15,16 @@ use rdma_mummy_sys::{
     rdma_cm_event, rdma_cm_event_type, rdma_cm_id, rdma_conn_param, rdma_connect, rdma_create_event_channel,
     rdma_create_id, rdma_destroy_event_channel, rdma_destroy_id, rdma_disconnect, rdma_establish, rdma_event_channel,
     rdma_get_cm_event, rdma_get_local_addr, rdma_get_peer_addr, rdma_init_qp_attr, rdma_listen, rdma_port_space,
-    rdma_reject, rdma_resolve_addr, rdma_resolve_route, rdma_ud_param,
+    rdma_reject, rdma_resolve_addr, rdma_resolve_route, rdma_set_option, rdma_ud_param,
 };
 
 use super::fd::set_nonblocking;
 use super::qp::blank_attr;
 use crate::sockaddr::{self, RawAddr};
+
+/// `RDMA_OPTION_ID` and `RDMA_OPTION_ID_TOS` of <rdma/rdma_cma.h>, which the bindings lack.
+const OPTION_ID: i32 = 0;
+const OPTION_ID_TOS: i32 = 0;
 
 /// The channel through which connection events come.
 pub(crate) struct CmChannel(NonNull<rdma_event_channel>);
@@ -266,6 +270,14 @@ impl CmId {
         check(unsafe { rdma_listen(self.id.as_ptr(), backlog) })
     }
 
+    /// The type of service of what this id sends, its connection's path included. Before the route is resolved.
+    pub(crate) fn set_tos(&self, tos: u8) -> io::Result<()> {
+        let mut tos = tos;
+        let value = (&raw mut tos).cast();
+        // SAFETY: the id is alive; this option takes one byte, which lives across the call (rdma_set_option(3)).
+        check(unsafe { rdma_set_option(self.id.as_ptr(), OPTION_ID, OPTION_ID_TOS, value, 1) })
+    }
+
     pub(crate) fn resolve_addr(&self, from: Option<SocketAddr>, to: SocketAddr, timeout: Duration) -> io::Result<()> {
         let mut from = from.map(RawAddr::from);
         let mut to = RawAddr::from(to);
@@ -340,6 +352,12 @@ impl CmId {
         }
         // SAFETY: a C string inside the device, alive as long as it is.
         Some(unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
+    }
+
+    /// The port of the device through which the connection goes, once that is known; 0 before.
+    pub(crate) fn port(&self) -> u8 {
+        // SAFETY: the id is alive.
+        unsafe { self.id.as_ref().port_num }
     }
 
     pub(crate) fn local(&self) -> Option<SocketAddr> {

@@ -23,18 +23,20 @@ pub(crate) struct Cq {
 }
 
 impl Cq {
-    /// A queue for `depth` completions. Events carry `token`, which is never taken for an address.
+    /// A queue for `depth` completions. Events come by completion vector `vector`, which the device has, and carry
+    /// `token`, which is never taken for an address.
     pub(crate) fn new(
         context: &Arc<DeviceContext>,
         channel: &Arc<CompletionChannel>,
         depth: u32,
+        vector: u32,
         token: u64,
     ) -> Result<Self, VerbsError> {
         let cq = context
             .create_cq_builder()
             .setup_cqe(depth)
             .setup_cq_context(token as usize as *mut c_void)
-            .setup_comp_channel(channel, 0)
+            .setup_comp_channel(channel, vector)
             .build()
             .map_err(|error| VerbsError::sideway("create a completion queue", error))?;
         Ok(Self { cq: ManuallyDrop::new(cq), leak: false })
@@ -125,20 +127,17 @@ impl CompletionBatch {
     pub(crate) fn is_empty(&self) -> bool {
         self.next == self.len
     }
-}
 
-impl Iterator for CompletionBatch {
-    type Item = ibv_wc;
-
+    /// The next that was not looked at yet, where it is: they are large.
     #[inline]
-    fn next(&mut self) -> Option<ibv_wc> {
+    pub(crate) fn next(&mut self) -> Option<&ibv_wc> {
         if self.next == self.len {
             return None;
         }
-        let wc = self.wcs[self.next];
+        let wc = &self.wcs[self.next];
         self.next += 1;
         // SAFETY: `poll` set `len` to the number of completions that ibv_poll_cq wrote, and `next` was below it.
-        Some(unsafe { wc.assume_init() })
+        Some(unsafe { wc.assume_init_ref() })
     }
 }
 

@@ -18,21 +18,47 @@ pub(crate) fn set_nonblocking(fd: RawFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until one of `fds` can be read, at most `timeout` (`None`: as long as it takes). Says which can; none after a
-/// signal or the timeout.
-pub(crate) fn wait_readable<const N: usize>(fds: [RawFd; N], timeout: Option<Duration>) -> [bool; N] {
-    let mut polls = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
-    let millis = match timeout {
-        None => -1,
-        // Rounded up: waking early would spin until the deadline.
-        Some(timeout) => i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX),
-    };
-    // SAFETY: `polls` is an array of N initialised pollfd that lives across the call (poll(2)).
-    let ready = unsafe { libc::poll(polls.as_mut_ptr(), N as libc::nfds_t, millis) };
-    if ready <= 0 {
-        return [false; N];
+/// Waits for any of a few descriptors to be readable (epoll(7)): they are named once, not at every wait.
+#[derive(Debug)]
+pub(crate) struct Readable(OwnedFd);
+
+/// How many descriptors one [`Readable`] may have.
+const MOST: usize = 8;
+
+impl Readable {
+    /// For these descriptors, which have to stay open as long as it is used: one that is closed is never readable.
+    pub(crate) fn new(fds: &[RawFd]) -> io::Result<Self> {
+        // SAFETY: epoll_create1 takes an integer and touches no memory of ours.
+        let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if epoll < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor was just made, is open, and nobody else owns it.
+        let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
+        for (index, &fd) in fds.iter().take(MOST).enumerate() {
+            let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: index as u64 };
+            // SAFETY: `event` is initialised and lives across the call, which copies it (epoll_ctl(2)).
+            if unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(Self(epoll))
     }
-    polls.map(|poll| poll.revents != 0)
+
+    /// Waits until one can be read, at most `timeout` (`None`: as long as it takes). A bit for each that can, by its place in
+    /// [`new`](Readable::new); none after a signal or the timeout.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> u32 {
+        let millis = match timeout {
+            None => -1,
+            // Rounded up: waking early would spin until the deadline.
+            Some(timeout) => i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX),
+        };
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; MOST];
+        // SAFETY: `events` has room for MOST events and lives across the call (epoll_wait(2)).
+        let ready = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), MOST as i32, millis) };
+        let ready = usize::try_from(ready).unwrap_or(0);
+        events.iter().take(ready).fold(0, |bits, event| bits | 1 << (event.u64 % MOST as u64))
+    }
 }
 
 /// An event that any thread can raise and one waits for (eventfd(2)).

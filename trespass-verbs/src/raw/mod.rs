@@ -7,5 +7,7 @@ pub(crate) mod cm;
 pub(crate) mod cq;
 pub(crate) mod events;
 pub(crate) mod fd;
+pub(crate) mod mr;
+pub(crate) mod port;
 pub(crate) mod qp;
 pub(crate) mod srq;

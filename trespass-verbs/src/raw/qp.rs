@@ -4,12 +4,13 @@
 //! few providers. `ibv_post_send` and `ibv_post_recv` are everywhere, and a linked list of them is one doorbell.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 
 use rdma_mummy_sys::{
     ibv_create_qp, ibv_destroy_qp, ibv_modify_qp, ibv_post_recv, ibv_post_send, ibv_qp, ibv_qp_attr, ibv_qp_attr_mask,
-    ibv_qp_cap, ibv_qp_init_attr, ibv_qp_state, ibv_qp_type, ibv_recv_wr, ibv_send_wr,
+    ibv_qp_cap, ibv_qp_init_attr, ibv_qp_state, ibv_qp_type, ibv_query_qp, ibv_recv_wr, ibv_send_wr,
 };
 use sideway::ibverbs::protection_domain::ProtectionDomain;
 
@@ -102,6 +103,17 @@ impl Qp {
         }
     }
 
+    /// The attributes that it has.
+    pub(crate) fn query(&self, mask: ibv_qp_attr_mask) -> io::Result<ibv_qp_attr> {
+        let mut attr = blank_attr();
+        let mut init = MaybeUninit::<ibv_qp_init_attr>::zeroed();
+        // SAFETY: the queue pair is alive, and both have room for what the call writes (ibv_query_qp(3)).
+        match unsafe { ibv_query_qp(self.qp.as_ptr(), &mut attr, mask.0 as i32, init.as_mut_ptr()) } {
+            0 => Ok(attr),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
     /// To state ERROR: what is in flight is flushed, nothing more goes out. From any state; failure changes nothing.
     pub(crate) fn fail(&self) {
         let mut attr = blank_attr();
@@ -166,7 +178,8 @@ fn blank_init(kind: ibv_qp_type::Type, send_cq: &Cq, recv_cq: &Cq, depths: Depth
         cap: ibv_qp_cap {
             max_send_wr: depths.send,
             max_recv_wr: depths.recv,
-            max_send_sge: 1,
+            // A gathered send has two.
+            max_send_sge: 2,
             max_recv_sge: 1,
             max_inline_data: depths.inline,
         },

@@ -1,10 +1,11 @@
 //! A queue pair with all that it needs, in the order in which it has to go.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::device::{Device, cq_depth};
 use crate::error::VerbsError;
+use crate::memory::VerbsRegion;
 use crate::raw::cm::CmId;
 use crate::raw::cq::Cq;
 use crate::raw::qp::Qp;
@@ -32,6 +33,8 @@ pub(crate) struct Conn {
     pub(crate) recv_cq: Cq,
     pub(crate) id: CmId,
     pub(crate) shared: Arc<Shared>,
+    /// Memory of operations that nobody waits for any more, and that the device may still have.
+    orphans: Mutex<Vec<VerbsRegion>>,
     /// Keeps the device open; last.
     pub(crate) device: Arc<Device>,
 }
@@ -45,16 +48,25 @@ impl Conn {
         shared: Arc<Shared>,
     ) -> Result<Self, (CmId, VerbsError)> {
         let queues = || {
-            let send_cq = Cq::new(&device.context, &device.channel, cq_depth(device.depths.send as usize), token << 1)?;
-            let recv_cq =
-                Cq::new(&device.context, &device.channel, cq_depth(device.depths.recv as usize), (token << 1) | 1)?;
+            let cq = |depth: u32, token| {
+                Cq::new(&device.context, &device.channel, cq_depth(depth as usize), device.vector, token)
+            };
+            let send_cq = cq(device.depths.send, token << 1)?;
+            let recv_cq = cq(device.depths.recv, (token << 1) | 1)?;
             let (qp, _) = Qp::new(&device.pd, &send_cq, &recv_cq, device.depths)?;
             Ok((qp, send_cq, recv_cq))
         };
         match queues() {
-            Ok((qp, send_cq, recv_cq)) => Ok(Self { qp, send_cq, recv_cq, id, shared, device: Arc::clone(device) }),
+            Ok((qp, send_cq, recv_cq)) => {
+                Ok(Self { qp, send_cq, recv_cq, id, shared, orphans: Mutex::default(), device: Arc::clone(device) })
+            }
             Err(error) => Err((id, error)),
         }
+    }
+
+    /// Keeps memory until the queue pair is gone.
+    pub(crate) fn keep_until_destroyed(&self, memory: impl Iterator<Item = VerbsRegion>) {
+        self.orphans.lock().unwrap_or_else(PoisonError::into_inner).extend(memory);
     }
 
     /// Ends the connection: nothing goes out any more, what is in flight is flushed, the peer is told, both sides wake.
@@ -73,6 +85,7 @@ impl Drop for Conn {
             self.send_cq.leak();
             self.recv_cq.leak();
             std::mem::forget(Arc::clone(&self.shared));
+            std::mem::forget(std::mem::take(self.orphans.get_mut().unwrap_or_else(PoisonError::into_inner)));
             std::mem::forget(Arc::clone(&self.device));
         }
     }

@@ -5,18 +5,24 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rdma_mummy_sys::ibv_qp_attr_mask;
 use trespass_core::{Endpoint, ImmediateSend, Limits, RecvSide, Reliable, SendSide, Timer, Track, TryError, Unsent};
 
 use crate::driver::Ticket;
 use crate::error::VerbsError;
+use crate::port::mtu_bytes;
 use crate::timer::{VerbsSleep, VerbsTimer};
 
 pub(crate) mod conn;
+mod operations;
+mod permit;
 mod recv;
+mod remote;
 mod send;
 pub(crate) mod slots;
 
 pub use conn::leaked_queue_pairs;
+pub use permit::{VerbsFetchPermit, VerbsWritePermit};
 pub(crate) use recv::RecvQueue;
 pub use recv::VerbsRecvBuf;
 pub(crate) use send::SendQueue;
@@ -47,6 +53,20 @@ pub struct VerbsCounters {
     pub arms: u64,
 }
 
+/// The way from a track to its peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VerbsPath {
+    /// The port of the device.
+    pub port: u8,
+    /// The longest packet, in bytes of payload.
+    pub mtu: u16,
+    /// The index of the own GID; `None` where packets carry none, as within an InfiniBand subnet.
+    pub gid_index: Option<u8>,
+    /// The traffic class of what is sent; `None` where packets carry none.
+    pub traffic_class: Option<u8>,
+}
+
 /// A reliable connected (RC) queue pair between two processes.
 ///
 /// Each message is one SEND; its bytes are copied by the devices alone. Nothing is added to them: any verbs program can
@@ -65,6 +85,8 @@ pub struct ReliableTrack {
 pub struct VerbsSender {
     queue: SendQueue,
     closing: Closing,
+    /// How long operations that are in flight after the end are waited for.
+    lingering: Option<VerbsSleep>,
     about: About,
     /// Whether dropping this half cuts the track off: not while it is part of a whole one.
     alone: bool,
@@ -101,9 +123,32 @@ impl ReliableTrack {
             ticket: Arc::new(ticket),
         };
         Self {
-            sender: VerbsSender { queue: sender, closing: Closing::No, about: about.clone(), alone: false },
+            sender: VerbsSender {
+                queue: sender,
+                closing: Closing::No,
+                lingering: None,
+                about: about.clone(),
+                alone: false,
+            },
             receiver: VerbsReceiver { queue: receiver, about },
         }
+    }
+
+    /// The way to the peer, as the device has it. One system call.
+    ///
+    /// # Errors
+    /// Kind `Device` where the device does not say.
+    pub fn path(&self) -> Result<VerbsPath, VerbsError> {
+        let mask = ibv_qp_attr_mask::IBV_QP_AV | ibv_qp_attr_mask::IBV_QP_PATH_MTU | ibv_qp_attr_mask::IBV_QP_PORT;
+        let qp = &self.sender.queue.conn().qp;
+        let attr = qp.query(mask).map_err(|error| VerbsError::os("ask for the path of the track", &error))?;
+        let route = (attr.ah_attr.is_global != 0).then_some(attr.ah_attr.grh);
+        Ok(VerbsPath {
+            port: attr.port_num,
+            mtu: mtu_bytes(attr.path_mtu),
+            gid_index: route.map(|route| route.sgid_index),
+            traffic_class: route.map(|route| route.traffic_class),
+        })
     }
 
     /// What this track has asked of its device so far.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use rdma_mummy_sys::{ibv_recv_wr, ibv_sge, ibv_wc, ibv_wc_flags, ibv_wc_status};
+use rdma_mummy_sys::{ibv_recv_wr, ibv_sge, ibv_wc_flags, ibv_wc_status};
 use trespass_core::{Immediate, TryError};
 
 use crate::error::VerbsError;
@@ -72,7 +72,10 @@ impl std::fmt::Debug for VerbsRecvBuf {
 /// The receive queue of one queue pair. Work requests are made once, one for each slot, and linked when posted.
 pub(crate) struct RecvQueue {
     conn: Arc<Conn>,
-    slot_size: usize,
+    /// As `conn` has it, one step nearer.
+    shared: Arc<Shared>,
+    slots: u32,
+    slot_size: u32,
     requests: Box<[ibv_recv_wr]>,
     _elements: Box<[ibv_sge]>,
     /// Which slots the device has: a completion for another is not believed.
@@ -83,6 +86,8 @@ pub(crate) struct RecvQueue {
     idle: Vec<u32>,
     /// How many to post at once.
     repost_batch: u32,
+    /// With so many the device is well supplied: fewer than a batch may wait until there is one, even while this side sleeps.
+    ample: u32,
     posted: u64,
     batch: CompletionBatch,
     /// The last look at the completion queue found nothing, and it was the last thing that happened here.
@@ -105,14 +110,17 @@ impl RecvQueue {
         let requests =
             elements.iter_mut().enumerate().map(|(slot, element)| blank_request(slot as u64, element)).collect();
         let mut queue = Self {
+            shared: Arc::clone(&conn.shared),
             conn,
-            slot_size: max_message,
+            slots,
+            slot_size: max_message as u32,
             requests,
             _elements: elements,
             with_device: vec![false; slots as usize].into_boxed_slice(),
             outstanding: 0,
             idle: (0..slots).collect(),
             repost_batch: (slots / 4).clamp(1, 32),
+            ample: slots.div_ceil(2),
             posted: 0,
             batch: CompletionBatch::new(),
             looked: false,
@@ -140,16 +148,24 @@ impl RecvQueue {
     pub(crate) fn try_recv(&mut self) -> Result<VerbsRecvBuf, TryError<VerbsError>> {
         loop {
             if let Some(completion) = self.batch.next() {
-                match self.complete(&completion) {
-                    Some(buf) => return Ok(buf),
-                    None => continue,
+                let (slot, len, failed) = match completion.status {
+                    ibv_wc_status::IBV_WC_SUCCESS => (completion.wr_id as u32, completion.byte_len, None),
+                    _ => (completion.wr_id as u32, 0, Some(status::failure(completion))),
+                };
+                // SAFETY: the union holds immediate data where the flags say so, and is 4 bytes of anything otherwise.
+                let word = unsafe { completion.imm_data_invalidated_rkey_union.imm_data };
+                let beside = (completion.wc_flags, word);
+                match (self.complete(slot), failed) {
+                    (true, None) => return Ok(self.buffer(slot, len, beside)),
+                    (_, failed) => self.failed(failed.flatten()),
                 }
+                continue;
             }
-            self.repost();
+            self.repost(self.repost_batch);
             // Looked at before the poll: what arrived before the end is there by then.
-            let ended = self.conn.shared.has_ended();
+            let ended = self.shared.has_ended();
             match self.conn.recv_cq.poll(&mut self.batch) {
-                Ok(0) if ended => return Err(TryError::Failed(self.conn.shared.cause())),
+                Ok(0) if ended => return Err(TryError::Failed(self.shared.cause())),
                 Ok(0) => {
                     self.looked = true;
                     return Err(TryError::WouldBlock);
@@ -157,15 +173,15 @@ impl RecvQueue {
                 Ok(_) => {}
                 Err(error) => {
                     self.fail(VerbsError::os("poll the receive completion queue", &error));
-                    return Err(TryError::Failed(self.conn.shared.cause()));
+                    return Err(TryError::Failed(self.shared.cause()));
                 }
             }
         }
     }
 
+    /// Takes a slot back from the device, if that had it.
     #[inline]
-    fn complete(&mut self, completion: &ibv_wc) -> Option<VerbsRecvBuf> {
-        let slot = completion.wr_id as u32;
+    fn complete(&mut self, slot: u32) -> bool {
         match self.with_device.get_mut(slot as usize) {
             Some(with_device) if *with_device => *with_device = false,
             _ => {
@@ -173,28 +189,26 @@ impl RecvQueue {
                     action: "receive",
                     why: "the device completed what it was not given".into(),
                 });
-                return None;
+                return false;
             }
         }
         self.outstanding -= 1;
-        if completion.status != ibv_wc_status::IBV_WC_SUCCESS {
-            self.failed(completion);
-            return None;
-        }
-        let shared = Arc::clone(&self.conn.shared);
-        let len = completion.byte_len.min(self.slot_size as u32);
-        // SAFETY: the union holds immediate data where the flags say so, and is 4 bytes of anything otherwise.
-        let word = unsafe { completion.imm_data_invalidated_rkey_union.imm_data };
-        Some(VerbsRecvBuf { start: shared.recv_memory(slot), len, slot, flags: completion.wc_flags, word, shared })
+        true
+    }
+
+    #[inline]
+    fn buffer(&self, slot: u32, len: u32, (flags, word): (u32, u32)) -> VerbsRecvBuf {
+        let shared = Arc::clone(&self.shared);
+        VerbsRecvBuf { start: shared.recv_memory(slot), len: len.min(self.slot_size), slot, flags, word, shared }
     }
 
     /// A flush says that the queue pair has failed, not why: the cause is with the sends, or is known already.
     #[cold]
-    fn failed(&mut self, completion: &ibv_wc) {
-        if self.conn.shared.has_ended() {
+    fn failed(&mut self, cause: Option<VerbsError>) {
+        if self.shared.has_ended() {
             return;
         }
-        let cause = status::failure(completion).or_else(|| self.cause_among_sends());
+        let cause = cause.or_else(|| self.cause_among_sends());
         self.fail(cause.unwrap_or(VerbsError::Closed));
     }
 
@@ -202,8 +216,10 @@ impl RecvQueue {
     fn cause_among_sends(&self) -> Option<VerbsError> {
         let mut batch = CompletionBatch::new();
         while self.conn.send_cq.poll(&mut batch).is_ok_and(|count| count > 0) {
-            if let Some(failure) = batch.by_ref().find_map(|completion| status::failure(&completion)) {
-                return Some(failure);
+            while let Some(completion) = batch.next() {
+                if let Some(failure) = status::failure(completion) {
+                    return Some(failure);
+                }
             }
         }
         None
@@ -211,27 +227,33 @@ impl RecvQueue {
 
     #[cold]
     fn fail(&self, failure: VerbsError) {
-        self.conn.qp.fail();
-        self.conn.shared.end((failure != VerbsError::Closed).then_some(failure));
+        self.conn.end((failure != VerbsError::Closed).then_some(failure));
     }
 
-    /// Posts what came back, once it is worth a doorbell or the device runs short.
+    /// Posts what came back, once it is worth a doorbell or the device has fewer than `plenty`.
     #[inline]
-    fn repost(&mut self) {
-        if !self.conn.shared.given_back.is_empty() {
-            self.idle.extend(self.conn.shared.given_back.take());
+    fn repost(&mut self, plenty: u32) {
+        if self.is_supplied(plenty) {
+            return;
         }
+        self.idle.extend(self.shared.given_back.take());
         let enough = self.idle.len() as u32 >= self.repost_batch;
-        let short = self.outstanding < self.repost_batch && !self.idle.is_empty();
+        let short = self.outstanding < plenty && !self.idle.is_empty();
         if enough || short {
             // A failure has ended the track, which the next look at its state tells.
             let _ = self.post_idle();
         }
     }
 
+    /// The device has plenty, and all that it has not would not make a batch: nobody need look how many came back.
+    #[inline]
+    fn is_supplied(&self, plenty: u32) -> bool {
+        self.outstanding >= plenty && self.slots - self.outstanding < self.repost_batch
+    }
+
     fn post_idle(&mut self) -> Result<(), VerbsError> {
         // A receive that is posted after the end is never flushed by some devices: nothing is posted then.
-        if self.idle.is_empty() || self.conn.shared.has_ended() {
+        if self.idle.is_empty() || self.shared.has_ended() {
             return Ok(());
         }
         let mut first: *mut ibv_recv_wr = null_mut();
@@ -262,17 +284,17 @@ impl RecvQueue {
 
     #[inline]
     pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.conn.shared.awake();
+        self.shared.awake();
         if !self.batch.is_empty() {
             return Poll::Ready(());
         }
-        self.conn.shared.recv_waker.register(cx.waker());
-        self.repost_all();
+        self.shared.recv_waker.register(cx.waker());
+        self.repost(self.ample);
         // Whoever has just tried need not have it tried again before the queue is armed, only afterwards.
         if !std::mem::take(&mut self.looked) && self.look() {
             return Poll::Ready(());
         }
-        if !self.conn.shared.recv_armed.swap(true, Ordering::AcqRel) {
+        if !self.shared.recv_armed.swap(true, Ordering::AcqRel) {
             self.arms += 1;
             if let Err(error) = self.conn.recv_cq.arm() {
                 self.fail(VerbsError::os("arm the receive completion queue", &error));
@@ -281,26 +303,22 @@ impl RecvQueue {
         if self.look() {
             return Poll::Ready(());
         }
-        loop {
+        while !self.is_supplied(self.ample) {
             let short = self.outstanding < self.repost_batch;
-            self.conn.shared.sleep_until_returned(if short { 1 } else { self.repost_batch });
-            if self.conn.shared.given_back.is_empty() || self.conn.shared.has_ended() {
+            let wanted = if short { 1 } else { self.repost_batch.saturating_sub(self.idle.len() as u32) };
+            self.shared.sleep_until_returned(wanted);
+            if self.shared.given_back.is_empty() || self.shared.has_ended() {
                 break;
             }
-            self.repost_all();
+            self.repost(self.ample);
         }
-        if self.conn.shared.has_ended() { Poll::Ready(()) } else { Poll::Pending }
-    }
-
-    fn repost_all(&mut self) {
-        self.idle.extend(self.conn.shared.given_back.take());
-        let _ = self.post_idle();
+        if self.shared.has_ended() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Whether there is something to take, or the end to be told.
     #[inline]
     fn look(&mut self) -> bool {
-        let ended = self.conn.shared.has_ended();
+        let ended = self.shared.has_ended();
         match self.conn.recv_cq.poll(&mut self.batch) {
             Ok(0) => ended,
             Ok(_) => true,

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use rdma_mummy_sys::{ibv_send_flags, ibv_send_wr, ibv_sge, ibv_wc, ibv_wc_status, ibv_wr_opcode};
+use rdma_mummy_sys::{ibv_send_flags, ibv_send_wr, ibv_sge, ibv_wc_status, ibv_wr_opcode};
 use trespass_core::{SendBuf, TryError, Unsent};
 
 use crate::error::VerbsError;
 use crate::raw::cq::CompletionBatch;
 use crate::status;
 use crate::track::conn::Conn;
+use crate::track::operations::Operations;
 use crate::track::slots::Shared;
 
 /// Owned registered memory with its slot in the send queue.
@@ -95,19 +96,32 @@ impl std::fmt::Debug for VerbsSendBuf {
 /// The send queue of one queue pair. Work requests are made once, one for each slot; a send fills in length, flags and
 /// link.
 pub(crate) struct SendQueue {
-    conn: Arc<Conn>,
-    max_message: usize,
-    inline: usize,
+    pub(super) conn: Arc<Conn>,
+    /// As `conn` has it, one step nearer.
+    pub(super) shared: Arc<Shared>,
+    pub(super) max_message: usize,
+    pub(super) inline: usize,
     /// Slots that nobody has.
-    free: Vec<u32>,
-    requests: Box<[ibv_send_wr]>,
-    elements: Box<[ibv_sge]>,
+    pub(super) free: Vec<u32>,
+    pub(super) requests: Box<[ibv_send_wr]>,
+    /// Two for each slot; a send needs the first alone.
+    pub(super) elements: Box<[[ibv_sge; 2]]>,
     /// Queued and not flushed: the first and last slot of the linked list.
     queued: Option<(u32, u32)>,
-    /// Slots in the order in which they were queued, by sequence number: a completion frees all up to its own.
-    order: Box<[u32]>,
-    next_seq: u64,
+    /// Slots in the order in which they were queued, a ring: a completion frees all up to its own.
+    pub(super) order: Box<[u32]>,
+    /// How many were queued since the start, and where in the ring the next one goes; the same for those completed. A
+    /// request's number is how many were queued with it.
+    pub(super) next_seq: u64,
+    next_at: u32,
     done_seq: u64,
+    done_at: u32,
+    /// How many of them the device was given.
+    pub(super) flushed_seq: u64,
+    /// A completion has failed: those that follow stand for themselves alone.
+    failed: bool,
+    /// What among them holds more than its slot.
+    pub(super) operations: Operations,
     batch: CompletionBatch,
     doorbells: u64,
     arms: u64,
@@ -122,12 +136,13 @@ impl SendQueue {
         let slots = conn.device.depths.send;
         let lkey = conn.shared.lkey();
         let memory = |slot| conn.shared.send_memory(slot).as_ptr() as u64;
-        let mut elements: Box<[ibv_sge]> =
-            (0..slots).map(|slot| ibv_sge { addr: memory(slot), length: 0, lkey }).collect();
+        let element = |slot| ibv_sge { addr: memory(slot), length: 0, lkey };
+        let mut elements: Box<[[ibv_sge; 2]]> = (0..slots).map(|slot| [element(slot); 2]).collect();
         let requests = elements.iter_mut().map(blank_request).collect();
         Self {
             max_message,
             inline: conn.device.depths.inline as usize,
+            shared: Arc::clone(&conn.shared),
             conn,
             free: (0..slots).rev().collect(),
             requests,
@@ -135,7 +150,12 @@ impl SendQueue {
             queued: None,
             order: vec![0; slots as usize].into_boxed_slice(),
             next_seq: 0,
+            next_at: 0,
             done_seq: 0,
+            done_at: 0,
+            flushed_seq: 0,
+            failed: false,
+            operations: Operations::new(slots as usize),
             batch: CompletionBatch::new(),
             doorbells: 0,
             arms: 0,
@@ -159,18 +179,18 @@ impl SendQueue {
         if len > self.max_message {
             return Err(TryError::Failed(VerbsError::Oversize { len, max: self.max_message }));
         }
-        if self.conn.shared.has_ended() {
-            return Err(TryError::Failed(self.conn.shared.cause()));
+        if self.shared.has_ended() {
+            return Err(TryError::Failed(self.shared.cause()));
         }
         let Some(slot) = self.free.pop() else { return self.refill_and_reserve(len) };
-        let shared = Arc::clone(&self.conn.shared);
+        let shared = Arc::clone(&self.shared);
         Ok(VerbsSendBuf { start: shared.send_memory(slot), len, slot, shared })
     }
 
     #[cold]
     fn refill_and_reserve(&mut self, len: usize) -> Result<VerbsSendBuf, TryError<VerbsError>> {
         self.refill();
-        if self.free.is_empty() && !self.conn.shared.has_ended() {
+        if self.free.is_empty() && !self.shared.has_ended() {
             return Err(TryError::WouldBlock);
         }
         self.try_reserve(len)
@@ -178,7 +198,7 @@ impl SendQueue {
 
     #[inline]
     pub(crate) fn send(&mut self, buf: VerbsSendBuf) -> Result<(), Unsent<VerbsSendBuf, VerbsError>> {
-        let slot = self.queue(buf)?;
+        let slot = self.fill(buf)?;
         self.requests[slot as usize].opcode = ibv_wr_opcode::IBV_WR_SEND;
         Ok(())
     }
@@ -189,7 +209,7 @@ impl SendQueue {
         buf: VerbsSendBuf,
         word: u32,
     ) -> Result<(), Unsent<VerbsSendBuf, VerbsError>> {
-        let slot = self.queue(buf)?;
+        let slot = self.fill(buf)?;
         let request = &mut self.requests[slot as usize];
         request.opcode = ibv_wr_opcode::IBV_WR_SEND_WITH_IMM;
         request.imm_data_invalidated_rkey_union.imm_data = word.to_be();
@@ -198,20 +218,28 @@ impl SendQueue {
 
     /// Queues a buffer and says its slot; the caller says what sort of send it is.
     #[inline]
-    fn queue(&mut self, buf: VerbsSendBuf) -> Result<u32, Unsent<VerbsSendBuf, VerbsError>> {
-        let shared = &self.conn.shared;
-        if !Arc::ptr_eq(&buf.shared, shared) {
+    fn fill(&mut self, buf: VerbsSendBuf) -> Result<u32, Unsent<VerbsSendBuf, VerbsError>> {
+        if !buf.is_of(&self.shared) {
             return Err(Unsent { buf, error: VerbsError::ForeignBuffer });
         }
-        if shared.has_ended() {
-            let error = shared.cause();
+        if self.shared.has_ended() {
+            let error = self.shared.cause();
             return Err(Unsent { buf, error });
         }
         let (slot, len) = buf.into_parts();
-        self.elements[slot as usize].length = len as u32;
+        self.elements[slot as usize][0].length = len as u32;
+        self.link(slot, if len <= self.inline { ibv_send_flags::IBV_SEND_INLINE.0 } else { 0 });
+        Ok(slot)
+    }
+
+    /// Queues the request of `slot`, which is filled in.
+    #[inline]
+    pub(super) fn link(&mut self, slot: u32, flags: u32) {
+        self.next_seq += 1;
         let request = &mut self.requests[slot as usize];
+        request.wr_id = self.next_seq;
         request.next = null_mut();
-        request.send_flags = if len <= self.inline { ibv_send_flags::IBV_SEND_INLINE.0 } else { 0 };
+        request.send_flags = flags;
         let link: *mut ibv_send_wr = request;
         self.queued = Some(match self.queued {
             None => (slot, slot),
@@ -220,10 +248,8 @@ impl SendQueue {
                 (first, slot)
             }
         });
-        let slots = self.order.len() as u64;
-        self.order[(self.next_seq % slots) as usize] = slot;
-        self.next_seq += 1;
-        Ok(slot)
+        self.order[self.next_at as usize] = slot;
+        self.next_at = after(self.next_at, &self.order);
     }
 
     /// Posts what is queued; the last of it asks for a completion, which stands for all before it. So whatever was
@@ -231,11 +257,14 @@ impl SendQueue {
     #[inline]
     pub(crate) fn flush(&mut self) -> Result<(), VerbsError> {
         let Some((first, last)) = self.queued.take() else {
-            return if self.conn.shared.has_failed() { Err(self.conn.shared.cause()) } else { Ok(()) };
+            return if self.shared.has_failed() { Err(self.shared.cause()) } else { Ok(()) };
         };
-        let signalled = &mut self.requests[last as usize];
-        signalled.wr_id = self.next_seq;
-        signalled.send_flags |= ibv_send_flags::IBV_SEND_SIGNALED.0;
+        if self.shared.has_ended() {
+            // What was not posted by now never is: what it holds may have been given back.
+            return Err(self.shared.cause());
+        }
+        self.requests[last as usize].send_flags |= ibv_send_flags::IBV_SEND_SIGNALED.0;
+        self.flushed_seq = self.next_seq;
         self.doorbells += 1;
         // SAFETY: `first` heads a list of requests in `self.requests`, each pointing to its element in `self.elements`,
         // both boxed and alive. Their slots left the hands of the user in `send` and come back to `free` only by
@@ -248,14 +277,14 @@ impl SendQueue {
 
     /// Takes back what was dropped unsent and what has completed.
     #[inline]
-    fn refill(&mut self) {
-        self.free.extend(self.conn.shared.unsent.take());
+    pub(super) fn refill(&mut self) {
+        self.free.extend(self.shared.unsent.take());
         self.reap();
     }
 
     /// Takes the completions that are there.
     #[inline]
-    fn reap(&mut self) {
+    pub(super) fn reap(&mut self) {
         loop {
             match self.conn.send_cq.poll(&mut self.batch) {
                 Ok(0) => return,
@@ -265,37 +294,74 @@ impl SendQueue {
                     return;
                 }
             }
+            let mut upto = self.done_seq;
+            let mut failed = None;
             while let Some(completion) = self.batch.next() {
-                self.complete(&completion);
+                match completion.status {
+                    ibv_wc_status::IBV_WC_SUCCESS => upto = completion.wr_id,
+                    _ => {
+                        failed = Some((completion.wr_id, status::failure(completion)));
+                        break;
+                    }
+                }
+            }
+            self.complete(upto);
+            if let Some((number, failure)) = failed {
+                self.completed_badly(number, failure.unwrap_or(VerbsError::Closed));
             }
         }
     }
 
+    /// Request `number` has failed; those before it had not, unless another failed before. Its slot does not come back: the
+    /// track is over. So is the look at the completions: what else they say is noise, but for operations.
+    #[cold]
+    fn completed_badly(&mut self, number: u64, failure: VerbsError) {
+        if !std::mem::replace(&mut self.failed, true) {
+            self.complete(number.saturating_sub(1));
+        }
+        let cause = self.fail(failure);
+        self.fail_operations(number.min(self.flushed_seq), &cause);
+        while let Some(completion) = self.batch.next() {
+            let number = completion.wr_id.min(self.flushed_seq);
+            self.fail_operations(number, &cause);
+        }
+    }
+
+    /// All that was queued before `upto` has arrived.
     #[inline]
-    fn complete(&mut self, completion: &ibv_wc) {
-        if completion.status != ibv_wc_status::IBV_WC_SUCCESS {
-            // Nothing comes back from here: what did not complete stays with the queue pair until that is gone.
-            match status::failure(completion) {
-                Some(failure) => self.fail(failure),
-                None => self.fail(VerbsError::Closed),
-            };
-            return;
-        }
-        let slots = self.order.len() as u64;
-        // A completion of ours names a sequence number that is in flight; what names another frees nothing.
-        let upto = completion.wr_id.min(self.next_seq);
+    fn complete(&mut self, upto: u64) {
+        // A completion of ours names a number that is in flight; what names another frees nothing.
+        let upto = upto.min(self.flushed_seq);
         while self.done_seq < upto {
-            self.free.push(self.order[(self.done_seq % slots) as usize]);
+            let slot = self.order[self.done_at as usize];
+            self.done_at = after(self.done_at, &self.order);
             self.done_seq += 1;
+            match self.done_seq == self.operations.next {
+                false => self.free.push(slot),
+                true => self.finish(slot, Ok(())),
+            }
         }
+    }
+
+    /// The slot of request `number`, which is in flight.
+    pub(super) fn slot_of(&self, number: u64) -> u32 {
+        let slots = self.order.len() as u64;
+        self.order[((u64::from(self.done_at) + number - self.done_seq - 1) % slots) as usize]
+    }
+
+    /// Makes the request of `slot` one for a send again.
+    pub(super) fn reset(&mut self, slot: u32) {
+        let (addr, lkey) = (self.shared.send_memory(slot).as_ptr() as u64, self.shared.lkey());
+        let elements = &mut self.elements[slot as usize];
+        elements[0] = ibv_sge { addr, length: 0, lkey };
+        self.requests[slot as usize] = blank_request(elements);
     }
 
     /// Ends the track, and returns the first cause.
     #[cold]
-    fn fail(&self, failure: VerbsError) -> VerbsError {
-        self.conn.qp.fail();
-        self.conn.shared.end((failure != VerbsError::Closed).then_some(failure));
-        self.conn.shared.cause()
+    pub(super) fn fail(&self, failure: VerbsError) -> VerbsError {
+        self.conn.end((failure != VerbsError::Closed).then_some(failure));
+        self.shared.cause()
     }
 
     pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -304,7 +370,7 @@ impl SendQueue {
         if !self.free.is_empty() {
             return Poll::Ready(());
         }
-        self.conn.shared.send_waker.register(cx.waker());
+        self.shared.send_waker.register(cx.waker());
         self.refill();
         if self.can_go_on() {
             return Poll::Ready(());
@@ -317,12 +383,12 @@ impl SendQueue {
     }
 
     #[inline]
-    fn can_go_on(&self) -> bool {
-        !self.free.is_empty() || self.conn.shared.has_ended()
+    pub(super) fn can_go_on(&self) -> bool {
+        !self.free.is_empty() || self.shared.has_ended()
     }
 
-    fn arm(&mut self) -> io::Result<()> {
-        if self.conn.shared.send_armed.swap(true, Ordering::AcqRel) {
+    pub(super) fn arm(&mut self) -> io::Result<()> {
+        if self.shared.send_armed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
         self.arms += 1;
@@ -332,9 +398,9 @@ impl SendQueue {
     /// Ready when all that was flushed has arrived, or the track has ended: whether it has all arrived.
     pub(crate) fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let _ = self.flush();
-        self.conn.shared.send_waker.register(cx.waker());
+        self.shared.send_waker.register(cx.waker());
         self.reap();
-        if self.done_seq < self.next_seq && !self.conn.shared.has_ended() {
+        if self.done_seq < self.next_seq && !self.shared.has_ended() {
             if let Err(error) = self.arm() {
                 self.fail(VerbsError::os("arm the send completion queue", &error));
             }
@@ -342,17 +408,33 @@ impl SendQueue {
         }
         match self.done_seq == self.next_seq {
             true => Poll::Ready(true),
-            false if self.conn.shared.has_ended() => Poll::Ready(false),
+            false if self.shared.has_ended() => Poll::Ready(false),
             false => Poll::Pending,
         }
     }
 }
 
-fn blank_request(element: &mut ibv_sge) -> ibv_send_wr {
+impl Drop for SendQueue {
+    fn drop(&mut self) {
+        let operations = std::mem::take(&mut self.operations);
+        if !operations.is_idle() {
+            // The device may still have it.
+            self.conn.keep_until_destroyed(operations.into_memory());
+        }
+    }
+}
+
+/// The place after `at` in a ring.
+#[inline]
+fn after<T>(at: u32, ring: &[T]) -> u32 {
+    if at as usize + 1 == ring.len() { 0 } else { at + 1 }
+}
+
+fn blank_request(elements: &mut [ibv_sge; 2]) -> ibv_send_wr {
     let request = MaybeUninit::<ibv_send_wr>::zeroed();
     // SAFETY: plain integers, unions of them, and pointers that may be null: all zero is a valid value.
     let mut request = unsafe { request.assume_init() };
-    request.sg_list = element;
+    request.sg_list = elements.as_mut_ptr();
     request.num_sge = 1;
     request.opcode = ibv_wr_opcode::IBV_WR_SEND;
     request

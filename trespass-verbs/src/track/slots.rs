@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use trespass_core::WakerSlot;
 
 use crate::error::VerbsError;
+use crate::link::Link;
 use crate::pool::Arena;
 
 /// Outlives the queue pair and the fabric for as long as a buffer is out.
@@ -18,6 +19,11 @@ pub(crate) struct Shared {
     pub(crate) unsent: Returns,
     pub(crate) send_waker: WakerSlot,
     pub(crate) send_armed: AtomicBool,
+    /// Of whoever waits for operations to be over.
+    pub(crate) done_waker: WakerSlot,
+    /// How many reads and atomic operations the connection allows at once, and how many of them nobody has.
+    fetch_slots: AtomicU32,
+    fetches_left: AtomicU32,
     /// Receive slots that the user has finished with.
     pub(crate) given_back: Returns,
     pub(crate) recv_waker: WakerSlot,
@@ -28,13 +34,14 @@ pub(crate) struct Shared {
     ended: AtomicBool,
     /// Why, where it was a failure: the first cause.
     failure: OnceLock<VerbsError>,
+    link: Link,
 }
 
 /// `wake_after` while nobody sleeps.
 const AWAKE: u32 = 0;
 
 impl Shared {
-    pub(crate) fn new(arena: Arena, slot_size: usize, send_slots: usize, recv_slots: usize) -> Self {
+    pub(crate) fn new(arena: Arena, link: Link, slot_size: usize, send_slots: usize, recv_slots: usize) -> Self {
         Self {
             arena,
             slot_size,
@@ -42,12 +49,16 @@ impl Shared {
             unsent: Returns::new(send_slots),
             send_waker: WakerSlot::new(),
             send_armed: AtomicBool::new(false),
+            done_waker: WakerSlot::new(),
+            fetch_slots: AtomicU32::new(0),
+            fetches_left: AtomicU32::new(0),
             given_back: Returns::new(recv_slots),
             recv_waker: WakerSlot::new(),
             recv_armed: AtomicBool::new(false),
             wake_after: AtomicU32::new(AWAKE),
             ended: AtomicBool::new(false),
             failure: OnceLock::new(),
+            link,
         }
     }
 
@@ -76,11 +87,36 @@ impl Shared {
     /// Ends the track, with a cause where it is a failure; the first one stays. Wakes both sides.
     pub(crate) fn end(&self, failure: Option<VerbsError>) {
         if let (Some(failure), false) = (failure, self.has_ended()) {
-            let _ = self.failure.set(failure);
+            let _ = self.failure.set(self.link.explain(failure));
         }
         self.ended.store(true, Ordering::SeqCst);
         self.send_waker.wake();
+        self.done_waker.wake();
         self.recv_waker.wake();
+    }
+
+    /// Sets how many reads and atomic operations there may be at once; before the track is given to anybody.
+    pub(crate) fn allow_fetches(&self, slots: u32) {
+        self.fetch_slots.store(slots, Ordering::Release);
+        self.fetches_left.store(slots, Ordering::Release);
+    }
+
+    pub(crate) fn fetch_slots(&self) -> u32 {
+        self.fetch_slots.load(Ordering::Acquire)
+    }
+
+    /// Claims one of them, if one is left.
+    pub(crate) fn begin_fetch(&self) -> bool {
+        self.fetches_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+    }
+
+    /// Gives one back. Wake the sender afterwards.
+    pub(crate) fn end_fetch(&self) {
+        self.fetches_left.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn may_fetch(&self) -> bool {
+        self.fetches_left.load(Ordering::SeqCst) > 0
     }
 
     #[inline]

@@ -5,26 +5,36 @@
 //! arrived → held by the user → returned → posted for the receiver. Every list has room for all that can be in it, so
 //! nothing is allocated for a message.
 //!
-//! One lock guards it, held for a few list operations and the copy itself; no lock is taken, and no waker called or
-//! dropped, under it.
+//! One-sided operations line up with the messages and are done in their turn, in the memory of the receiver's fabric.
+//!
+//! One lock guards it, held for a few list operations and the copy itself; no lock is taken, but those of a fabric's memory,
+//! and no waker called or dropped, under it.
+
+mod operations;
 
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
-
-use trespass_core::Limits;
 
 use crate::buffer::MockSendBuf;
 use crate::counters::LaneCounts;
+use crate::fabric::FabricShared;
+use crate::memory::{Domain, Done, Operation, Refused};
 use crate::sync::{Waiter, Wakes, lock};
+
+pub(crate) use operations::TakenDone;
 
 /// One direction of a track.
 #[derive(Debug)]
 pub(crate) struct Lane {
     state: Mutex<State>,
     hints: Hints,
+    /// The end that sends, by its index.
+    sender: usize,
+    /// The memory that operations reach.
+    target: Arc<Domain>,
     pub(crate) counts: LaneCounts,
 }
 
@@ -39,6 +49,8 @@ struct Hints {
     arrived: AtomicBool,
     /// It is time to post receives again.
     repost_due: AtomicBool,
+    /// An operation is over, or none will be any more.
+    completed: AtomicBool,
 }
 
 impl Hints {
@@ -46,6 +58,7 @@ impl Hints {
         self.freed.store(!state.free.is_empty(), Ordering::Relaxed);
         self.arrived.store(!state.arrived.is_empty() || state.dead, Ordering::Relaxed);
         self.repost_due.store(state.repost_due(), Ordering::Relaxed);
+        self.completed.store(!state.done.is_empty() || state.dead, Ordering::Relaxed);
     }
 }
 
@@ -54,14 +67,36 @@ impl Hints {
 pub(crate) struct Message {
     pub(crate) mem: Box<[u8]>,
     pub(crate) len: usize,
+    /// It is the place of an operation in the queue, and the next of the operations is the one.
+    pub(crate) is_operation: bool,
+}
+
+impl Message {
+    /// Room for a message.
+    pub(crate) fn new(mem: Box<[u8]>) -> Self {
+        Self { mem, len: 0, is_operation: false }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.mem[..self.len]
+    }
 }
 
 /// What became of work that was given to the device.
 #[derive(Debug, Default)]
-#[must_use = "wakers are to be fired, and an overrun ends the track"]
+#[must_use = "wakers are to be fired, and an overrun or a refusal ends the track"]
 pub(crate) struct Progress {
     pub(crate) wakes: Wakes,
     pub(crate) overrun: Option<Overrun>,
+    pub(crate) refusal: Option<Refusal>,
+}
+
+/// An access that the receiver's memory refused.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Refusal {
+    /// The end that asked, by its index.
+    pub(crate) requester: usize,
+    pub(crate) why: Refused,
 }
 
 /// A message that is longer than the receive that it met.
@@ -91,8 +126,16 @@ pub(crate) struct Taken {
 struct State {
     /// The sender's memory that came back: its messages were placed, or it was dropped unsent.
     free: Vec<Box<[u8]>>,
-    /// Messages that wait for a receive.
+    /// Messages that wait for a receive, and operations in their places.
     posted: VecDeque<Message>,
+    /// What the operations among them are.
+    operations: VecDeque<Operation>,
+    /// Operations that are over and wait to be taken; each has its slot still.
+    done: VecDeque<Done>,
+    /// How many more reads and atomic operations there may be.
+    fetches: usize,
+    /// An access was refused, which is about to end the track.
+    halted: bool,
     /// Whether the first of them was counted as stalled.
     stalled: bool,
     /// Receives that wait for a message.
@@ -113,6 +156,8 @@ struct State {
     sender: Waiter,
     /// Waits for a message.
     receiver: Waiter,
+    /// Waits for an operation to be over.
+    completer: Waiter,
 }
 
 enum Placed {
@@ -122,13 +167,20 @@ enum Placed {
 }
 
 impl Lane {
-    /// The direction from an end with the sizes `sender` to one with the sizes `receiver`: all memory, all receives posted.
-    pub(crate) fn new(sender: Limits, receiver: Limits) -> Self {
+    /// The direction from end `index`, which is of the fabric `from`, to one of the fabric `to`: all memory, all receives
+    /// posted.
+    pub(crate) fn new(index: usize, from: &FabricShared, to: &FabricShared) -> Self {
+        let (sender, receiver) = (from.limits(), to.limits());
         let pool = |slots: usize, len: usize| (0..slots).map(|_| vec![0; len].into_boxed_slice()).collect::<Vec<_>>();
         Self {
             state: Mutex::new(State {
                 free: pool(sender.send_slots, sender.max_message),
                 posted: VecDeque::with_capacity(sender.send_slots),
+                // Nothing, for a track that has no operations.
+                operations: VecDeque::new(),
+                done: VecDeque::new(),
+                fetches: from.config().fetch_slots.min(sender.send_slots),
+                halted: false,
                 stalled: false,
                 receives: pool(receiver.recv_slots, receiver.max_message),
                 arrived: VecDeque::with_capacity(receiver.recv_slots),
@@ -139,8 +191,11 @@ impl Lane {
                 receiver_gone: false,
                 sender: Waiter::default(),
                 receiver: Waiter::default(),
+                completer: Waiter::default(),
             }),
             hints: Hints { freed: AtomicBool::new(true), ..Hints::default() },
+            sender: index,
+            target: Arc::clone(to.domain()),
             counts: LaneCounts::default(),
         }
     }
@@ -177,23 +232,39 @@ impl Lane {
         }
     }
 
-    /// One doorbell: gives all of `queue` to the device, in order. The buffers of what is placed at once go to `free`.
-    pub(crate) fn post(&self, queue: &mut Vec<MockSendBuf>, free: &mut Vec<MockSendBuf>) -> Result<Progress, Dead> {
+    /// One doorbell: gives all of `queue` to the device, in order, and the `operations` that have places in it. The buffers of
+    /// messages that are placed at once go to `free`.
+    pub(crate) fn post(
+        &self,
+        queue: &mut Vec<MockSendBuf>,
+        operations: &mut VecDeque<Operation>,
+        free: &mut Vec<MockSendBuf>,
+    ) -> Result<Progress, Dead> {
         let mut progress = Progress::default();
         let mut state = self.state();
         if state.dead {
             return Err(Dead { lost: state.lost });
         }
         self.counts.doorbells.add(1);
-        self.counts.sends.add(queue.len() as u64);
+        self.counts.sends.add((queue.len() - operations.len()) as u64);
+        self.counts.operations.add(operations.len() as u64);
         let mut placed = false;
         // No buffer may be dropped in here: it would ask for the lock.
         for buf in queue.drain(..) {
+            if buf.is_operation() {
+                let first = state.posted.is_empty();
+                state.posted.push_back(buf.into_message());
+                state.operations.extend(operations.pop_front());
+                if first {
+                    placed |= state.pump(self, &mut progress);
+                }
+                continue;
+            }
             if !state.posted.is_empty() {
                 state.posted.push_back(buf.into_message());
                 continue;
             }
-            match state.place(&buf, &self.counts) {
+            match state.place(&buf, &[], &self.counts) {
                 Placed::Yes => {
                     placed = true;
                     free.push(buf);
@@ -207,7 +278,7 @@ impl Lane {
             }
         }
         if placed {
-            progress.wakes = Wakes { sender: state.sender.take(), receiver: state.receiver.take() };
+            progress.wakes = state.wakes();
         }
         self.hints.update(&state);
         Ok(progress)
@@ -332,7 +403,11 @@ impl Lane {
         self.counts.reposts.add(1);
         let State { receives, returned, .. } = state;
         receives.append(returned);
-        Some((count, state.pump(&self.counts)))
+        let mut progress = Progress::default();
+        if state.pump(self, &mut progress) {
+            progress.wakes = state.wakes();
+        }
+        Some((count, progress))
     }
 }
 
@@ -343,13 +418,13 @@ impl Lane {
         state.dead = true;
         state.lost = state.posted.len();
         let lost = (
-            mem::take(&mut state.posted),
+            state.end_posted(),
             mem::take(&mut state.receives),
             mem::take(&mut state.returned),
             mem::take(&mut state.free),
         );
         self.hints.update(&state);
-        let wakes = Wakes { sender: state.sender.take(), receiver: state.receiver.take() };
+        let wakes = state.wakes();
         drop(state);
         drop(lost);
         wakes
@@ -357,50 +432,64 @@ impl Lane {
 }
 
 impl State {
-    /// Moves messages that wait, as far as there are receives.
-    fn pump(&mut self, counts: &LaneCounts) -> Progress {
-        let mut progress = Progress::default();
-        let mut placed = false;
-        while let Some(message) = self.posted.pop_front() {
-            match self.place(&message.mem[..message.len], counts) {
-                Placed::Yes => {
-                    placed = true;
-                    self.free.push(message.mem);
-                }
-                Placed::NoReceive => {
+    /// Moves messages and does operations that wait, as far as there are receives. Whether anything went.
+    fn pump(&mut self, lane: &Lane, progress: &mut Progress) -> bool {
+        let mut went = false;
+        while !self.halted {
+            let Some(message) = self.posted.pop_front() else { break };
+            let placed = match message.is_operation {
+                false => match self.place(message.bytes(), &[], &lane.counts) {
+                    Placed::Yes => {
+                        self.free.push(message.mem);
+                        None
+                    }
+                    waits => Some((message, waits)),
+                },
+                true => self.operate(message, lane, progress),
+            };
+            match placed {
+                None => went = true,
+                Some((message, waits)) => {
                     self.posted.push_front(message);
-                    break;
-                }
-                Placed::TooLong(overrun) => {
-                    progress.overrun = Some(overrun);
-                    self.posted.push_front(message);
+                    if let Placed::TooLong(overrun) = waits {
+                        progress.overrun = Some(overrun);
+                    }
                     break;
                 }
             }
         }
-        if placed {
-            progress.wakes = Wakes { sender: self.sender.take(), receiver: self.receiver.take() };
-        }
-        progress
+        went
     }
 
-    /// Copies `message` into a receive: the device's DMA.
-    fn place(&mut self, message: &[u8], counts: &LaneCounts) -> Placed {
+    /// Everybody who waits. Who waits for a completion waits on if there is none.
+    fn wakes(&mut self) -> Wakes {
+        let completed = self.dead || !self.done.is_empty();
+        Wakes {
+            sender: self.sender.take(),
+            receiver: self.receiver.take(),
+            completer: if completed { self.completer.take() } else { None },
+        }
+    }
+
+    /// Copies a message, `head` and then `body`, into a receive: the device's DMA.
+    fn place(&mut self, head: &[u8], body: &[u8], counts: &LaneCounts) -> Placed {
         let Some(mut mem) = self.receives.pop() else {
             if !mem::replace(&mut self.stalled, true) {
                 counts.rnr_stalls.add(1);
             }
             return Placed::NoReceive;
         };
-        let len = message.len();
+        let len = head.len() + body.len();
         let Some(room) = mem.get_mut(..len) else {
             return Placed::TooLong(Overrun { len, room: mem.len() });
         };
-        room.copy_from_slice(message);
+        let (first, second) = room.split_at_mut(head.len());
+        first.copy_from_slice(head);
+        second.copy_from_slice(body);
         counts.dma_copies.add(1);
         counts.dma_bytes.add(len as u64);
         self.stalled = false;
-        self.arrived.push_back(Message { mem, len });
+        self.arrived.push_back(Message { len, ..Message::new(mem) });
         Placed::Yes
     }
 
