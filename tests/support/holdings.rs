@@ -1,4 +1,5 @@
 //! What this process holds, so that a test can show that nothing is left behind.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -11,6 +11,7 @@ use crate::driver::{Control, Handle, VerbsDriver};
 use crate::error::VerbsError;
 use crate::listener::{TrackListener, VerbsHandshake};
 use crate::memory::Registrar;
+use crate::shared::{SharedConfig, VerbsShared};
 use crate::timer::VerbsTimer;
 use crate::track::ReliableTrack;
 
@@ -74,6 +75,15 @@ impl VerbsFabric {
     /// `ResourceLimit` where too little memory may be locked.
     pub fn datagrams(&self, config: DatagramConfig) -> Result<VerbsDatagrams, VerbsError> {
         VerbsDatagrams::new(self.handle.clone(), config)
+    }
+
+    /// Reliable tracks on the same device, with the same driver, that share their queues.
+    ///
+    /// # Errors
+    /// Kind `Config` for a bad setting; `Unavailable` where the device has no shared receive queues; `ResourceLimit` where
+    /// too little memory may be locked.
+    pub fn shared(&self, config: SharedConfig) -> Result<VerbsShared, VerbsError> {
+        VerbsShared::new(self.handle.clone(), config)
     }
 
     pub(crate) fn registrar(&self) -> &Arc<Registrar> {

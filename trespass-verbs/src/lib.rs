@@ -22,6 +22,7 @@ mod pool;
 mod port;
 mod promise;
 mod raw;
+mod shared;
 mod sockaddr;
 mod status;
 pub mod survey;
@@ -38,6 +39,9 @@ pub use error::VerbsError;
 pub use fabric::VerbsFabric;
 pub use listener::{TrackListener, VerbsHandshake, VerbsIncoming};
 pub use memory::{Mapping, VerbsRegion, VerbsSharedRegion, VerbsWindow, leaked_registrations};
+pub use shared::{
+    SharedConfig, SharedIncoming, SharedListener, SharedReceiver, SharedRecvBuf, SharedSender, SharedTrack, VerbsShared,
+};
 pub use survey::survey;
 pub use timer::{VerbsSleep, VerbsTimer};
 pub use track::{

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use trespass_core::{Incoming, Listener};
 
-use crate::driver::{Command, Control, Handle, ListenerShared, Request};
+use crate::driver::{Command, Control, Handle, ListenerShared, Request, Taker};
 use crate::error::VerbsError;
 use crate::promise::Promise;
 use crate::track::ReliableTrack;
@@ -87,12 +87,18 @@ impl Incoming for VerbsIncoming {
         self.request.peer
     }
 
-    fn accept(mut self) -> VerbsHandshake {
-        self.open = false;
-        VerbsHandshake::accept(self.handle.clone(), self.request.token, Command::Accept)
+    fn accept(self) -> VerbsHandshake {
+        self.accept_by(|token, promise| Command::Accept(token, Taker::Own(promise)))
     }
 
     fn refuse(self) {}
+}
+
+impl VerbsIncoming {
+    pub(crate) fn accept_by<T>(mut self, command: impl FnOnce(u64, Arc<Promise<T>>) -> Command) -> VerbsHandshake<T> {
+        self.open = false;
+        VerbsHandshake::accept(self.handle.clone(), self.request.token, command)
+    }
 }
 
 impl Drop for VerbsIncoming {
@@ -120,7 +126,7 @@ pub struct VerbsHandshake<T = ReliableTrack> {
 
 impl VerbsHandshake {
     pub(crate) fn connect(handle: Handle, peer: SocketAddr) -> Self {
-        Self::begin(handle, |control, promise| control.connect(peer, promise))
+        Self::begin(handle, |control, promise| control.connect(peer, Taker::Own(Arc::clone(promise))))
     }
 }
 

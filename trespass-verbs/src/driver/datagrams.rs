@@ -564,8 +564,12 @@ impl VerbsDriver {
         promise.resolve(accepted);
     }
 
-    /// Receive buffers came back to a port whose users sleep.
+    /// Receive buffers came back to a port or to shared queues whose users sleep.
     pub(super) fn refill(&mut self, token: u64) {
+        if let Some(queue) = self.control.shared(token) {
+            queue.refill(true);
+            return queue.mind_shortage();
+        }
         let port = match self.control.state().entries.get_mut(token) {
             Some(Entry::Port(entry)) => Arc::clone(&entry.port),
             _ => return,

@@ -9,8 +9,10 @@ use trespass_core::WakerSlot;
 
 use super::datagrams::{Asking, PortEntry, Seeking};
 use crate::error::VerbsError;
+use crate::hub::Member;
 use crate::promise::Promise;
 use crate::raw::cm::CmId;
+use crate::shared::{Claim, SharedQueue, SharedTrack};
 use crate::track::conn::Conn;
 use crate::track::{RecvQueue, ReliableTrack, SendQueue};
 
@@ -26,6 +28,8 @@ pub(crate) enum Entry {
     Established(Established),
     /// A queue pair for datagrams, with all who share it.
     Port(PortEntry),
+    /// Queues that tracks share.
+    Shared(Arc<SharedQueue>),
     /// Looking for a port of a peer.
     Seeking(Box<Seeking>),
     /// A request for datagrams that the user has not answered.
@@ -41,14 +45,14 @@ pub(crate) struct Listening {
 pub(crate) struct Resolving {
     pub(crate) id: CmId,
     pub(crate) peer: SocketAddr,
-    pub(crate) promise: Arc<Promise<ReliableTrack>>,
+    pub(crate) taker: Taker,
     pub(crate) deadline: Duration,
 }
 
 pub(crate) struct Waiting {
     pub(crate) queues: Queues,
     pub(crate) peer: SocketAddr,
-    pub(crate) promise: Arc<Promise<ReliableTrack>>,
+    pub(crate) taker: Taker,
     pub(crate) deadline: Duration,
 }
 
@@ -62,14 +66,33 @@ pub(crate) struct Requested {
 }
 
 /// The two sides of a track to come, receives posted.
-pub(crate) struct Queues {
-    pub(crate) send: SendQueue,
-    pub(crate) recv: RecvQueue,
+pub(crate) enum Queues {
+    Own(Box<(SendQueue, RecvQueue)>),
+    Shared(Arc<Conn>, Arc<Member>),
 }
 
 impl Queues {
     pub(crate) fn conn(&self) -> &Arc<Conn> {
-        self.send.conn()
+        match self {
+            Self::Own(queues) => queues.0.conn(),
+            Self::Shared(conn, _) => conn,
+        }
+    }
+}
+
+/// Who gets what comes of a handshake, and on which queues that is to be.
+pub(crate) enum Taker {
+    Own(Arc<Promise<ReliableTrack>>),
+    Shared(Arc<Promise<SharedTrack>>, Arc<Claim>),
+}
+
+impl Taker {
+    /// Nothing came of it. Not under a lock.
+    pub(crate) fn fail(&self, error: VerbsError) {
+        match self {
+            Self::Own(promise) => promise.resolve(Err(error)),
+            Self::Shared(promise, _) => promise.resolve(Err(error)),
+        }
     }
 }
 
@@ -106,10 +129,10 @@ impl Entry {
     pub(crate) fn shut(self) {
         match self {
             Self::Listening(listening) => drop(listening.shared.close()),
-            Self::Resolving(resolving) => resolving.promise.resolve(Err(VerbsError::Closed)),
+            Self::Resolving(resolving) => resolving.taker.fail(VerbsError::Closed),
             Self::Waiting(waiting) => {
                 waiting.queues.conn().end(None);
-                waiting.promise.resolve(Err(VerbsError::Closed));
+                waiting.taker.fail(VerbsError::Closed);
             }
             Self::Requested(requested) => {
                 let _ = requested.id.reject(super::handshake::REFUSED);
@@ -120,6 +143,8 @@ impl Entry {
                 established.ack_all();
             }
             Self::Port(port) => port.shut(),
+            // Its tracks have entries of their own.
+            Self::Shared(queue) => drop(queue),
             Self::Seeking(seeking) => seeking.want.resolve(Err(VerbsError::Closed)),
             Self::Asking(asking) => {
                 let _ = asking.id.reject(super::handshake::REFUSED);

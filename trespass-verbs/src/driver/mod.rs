@@ -16,7 +16,7 @@ use crate::config::VerbsConfig;
 use crate::datagram::UnreliableTrack;
 use crate::device::Device;
 use crate::error::VerbsError;
-use crate::hub::Side;
+use crate::hub::{Member, Side};
 use crate::memory::Registrar;
 use crate::pool::Pool;
 use crate::promise::Promise;
@@ -25,7 +25,6 @@ use crate::raw::cq::next_cq_event;
 use crate::raw::events::{AsyncEvent, async_fd, next_async_event};
 use crate::raw::fd::{EventFd, Readable};
 use crate::timer::{Clock, VerbsTimer};
-use crate::track::ReliableTrack;
 
 mod datagrams;
 mod entry;
@@ -34,7 +33,7 @@ mod slab;
 
 pub(crate) use datagrams::Want;
 use entry::Entry;
-pub(crate) use entry::{ListenerShared, Request};
+pub(crate) use entry::{ListenerShared, Request, Taker};
 use slab::Slab;
 
 /// Completion events of one queue that may be unacknowledged: acknowledging takes a lock of libibverbs, so not each time.
@@ -80,7 +79,7 @@ pub(crate) struct State {
 
 /// What is left for the driver to do, by the token of the connection.
 pub(crate) enum Command {
-    Accept(u64, Arc<Promise<ReliableTrack>>),
+    Accept(u64, Taker),
     /// With the claim that keeps the listener's port.
     AcceptDatagrams(u64, Arc<Promise<UnreliableTrack>>, Arc<Ticket>),
     Refuse(u64),
@@ -90,8 +89,10 @@ pub(crate) enum Command {
     CutOff(u64),
     /// Both halves were dropped.
     TearDown(u64),
-    /// A port whose users sleep has got receive buffers back.
+    /// A port, or shared queues, whose users sleep have got receive buffers back.
     Refill(u64),
+    /// The queue pair of this number is gone, with its member of the shared queues.
+    Forget(u64, u32, Arc<Member>),
 }
 
 impl Control {
@@ -304,6 +305,12 @@ impl VerbsDriver {
                     port.on_event(if token & 1 == 1 { Side::Recv } else { Side::Send });
                     continue;
                 }
+                Some(Entry::Shared(queue)) => {
+                    let queue = Arc::clone(queue);
+                    drop(state);
+                    queue.on_event(if token & 1 == 1 { Side::Recv } else { Side::Send });
+                    continue;
+                }
                 _ => continue,
             };
             let shared = Arc::clone(&established.conn.shared);
@@ -347,16 +354,20 @@ impl VerbsDriver {
     /// ports. The cause that a completion gave is the better one, and stays where a side has seen it.
     fn end_tracks(&mut self, which: impl Fn(u64, u32) -> bool, why: &str) {
         let error = || VerbsError::Device { action: "go on with the track", why: why.to_owned() };
-        let (mut conns, mut handshakes, mut ports) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut conns, mut handshakes, mut ports, mut queues) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (token, entry) in self.control.state().entries.iter_mut() {
             match entry {
                 Entry::Established(established) if which(token, established.conn.qp.number()) => {
                     conns.push(Arc::clone(&established.conn));
                 }
+                Entry::Shared(queue) if which(token, 0) => queues.push(Arc::clone(queue)),
                 Entry::Waiting(waiting) if which(token, waiting.queues.conn().qp.number()) => handshakes.push(token),
                 Entry::Port(entry) if which(token, entry.port.qp.number()) => ports.push(Arc::clone(&entry.port)),
                 _ => {}
             }
+        }
+        for queue in queues {
+            queue.fail(error());
         }
         for port in ports {
             port.end(Some(error()));

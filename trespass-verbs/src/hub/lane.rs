@@ -177,6 +177,15 @@ impl Lane {
         }
     }
 
+    /// As [`forget`](Lane::forget), and takes that back where sends were posted meanwhile and the receiving half sleeps.
+    #[inline]
+    pub(crate) fn forget_unless(&self, member: &Member, is_sending: impl FnOnce() -> bool) {
+        self.forget(member);
+        if is_sending() && member.recv_asleep.load(Ordering::SeqCst) {
+            self.mind(member);
+        }
+    }
+
     /// Asks for an event, unless that was done. Look surely afterwards.
     pub(crate) fn arm(&self) -> io::Result<()> {
         if self.armed.swap(true, Ordering::SeqCst) {

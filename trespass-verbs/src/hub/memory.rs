@@ -18,6 +18,11 @@ pub(crate) struct Source {
     pub(crate) number: u32,
 }
 
+impl Source {
+    /// Where the connection says who it was.
+    pub(crate) const NONE: Self = Self { gid: Ipv6Addr::UNSPECIFIED, number: 0 };
+}
+
 /// The memory of all receive buffers of a hub: blocks of equal size, one for each seat that was ever taken. Outlives the
 /// queue pair for as long as a message is out.
 pub(crate) struct HubMemory {

@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::ptr::null_mut;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -28,6 +29,10 @@ pub(crate) trait Gate {
     fn look_at_sends(&self);
     /// The same, or has whoever is at it do so.
     fn look_at_sends_surely(&self);
+    /// Whether a receiving half that sleeps has to be woken when sends fail, since nothing else tells it.
+    fn minds_failures(&self) -> bool {
+        false
+    }
     /// Ends all that uses the queue pair.
     fn fail(&self, failure: VerbsError);
     /// `member`, which posted `sends` in all, has drained its sends or was dropped, and ends.
@@ -53,6 +58,7 @@ pub(crate) struct Sends<G: Gate> {
     done_seq: u64,
     doorbells: u64,
     closing: Closing,
+    left: bool,
 }
 
 // SAFETY: the pointers in the work requests point to each other's boxes, to slots of the arena and to address handles, which
@@ -89,6 +95,7 @@ impl<G: Gate> Sends<G> {
             done_seq: 0,
             doorbells: 0,
             closing: Closing::No,
+            left: false,
         }
     }
 
@@ -200,6 +207,9 @@ impl<G: Gate> Sends<G> {
             Ok(()) => {
                 self.posted_seq = self.next_seq;
                 self.member.post(self.posted_seq);
+                if self.gate.minds_failures() && self.member.recv_asleep.load(Ordering::SeqCst) {
+                    self.mind_failures();
+                }
                 Ok(())
             }
             Err(error) => {
@@ -207,6 +217,15 @@ impl<G: Gate> Sends<G> {
                 Err(self.member.shared.cause())
             }
         }
+    }
+
+    /// The receiving half sleeps, and was not told of these sends.
+    fn mind_failures(&self) {
+        self.gate.sends().mind(&self.member);
+        if let Err(error) = self.gate.sends().arm() {
+            self.gate.fail(VerbsError::os("arm the send completion queue", &error));
+        }
+        self.gate.look_at_sends_surely();
     }
 
     /// Takes back what was dropped unsent, and what is known to have completed.
@@ -291,7 +310,7 @@ impl<G: Gate> Sends<G> {
 
     /// Ends this member, without waiting for anything.
     fn leave(&mut self) {
-        if !self.member.has_left() {
+        if !std::mem::replace(&mut self.left, true) {
             self.gate.leave(&self.member, self.posted_seq);
         }
     }

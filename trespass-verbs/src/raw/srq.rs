@@ -14,8 +14,6 @@ use crate::error::VerbsError;
 /// A shared receive queue, destroyed when dropped, after the queue pairs that use it.
 pub(crate) struct Srq {
     srq: NonNull<ibv_srq>,
-    /// Kept for ever: a queue pair that could not be destroyed still uses it.
-    leak: bool,
     _pd: Arc<ProtectionDomain>,
 }
 
@@ -32,7 +30,7 @@ impl Srq {
         // SAFETY: the protection domain is alive, and `init` is complete and ours (ibv_create_srq(3)).
         let srq = NonNull::new(unsafe { ibv_create_srq(pd.pd().as_ptr(), &mut init) });
         let srq = srq.ok_or_else(|| VerbsError::os("create a shared receive queue", &io::Error::last_os_error()))?;
-        Ok(Self { srq, leak: false, _pd: Arc::clone(pd) })
+        Ok(Self { srq, _pd: Arc::clone(pd) })
     }
 
     /// The raw handle, valid while `self` lives.
@@ -54,18 +52,11 @@ impl Srq {
             errno => Err(io::Error::from_raw_os_error(errno)),
         }
     }
-
-    /// Keeps it for ever.
-    pub(crate) fn leak(&mut self) {
-        self.leak = true;
-    }
 }
 
 impl Drop for Srq {
     fn drop(&mut self) {
-        if !self.leak {
-            // SAFETY: destroyed once; every queue pair that used it is gone, since each holds it (`Conn`).
-            unsafe { ibv_destroy_srq(self.srq.as_ptr()) };
-        }
+        // SAFETY: destroyed once; every queue pair that used it is gone, since each holds it (`Conn`).
+        unsafe { ibv_destroy_srq(self.srq.as_ptr()) };
     }
 }
