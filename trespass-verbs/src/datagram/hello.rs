@@ -33,6 +33,9 @@ pub(crate) struct Hello {
     pub(crate) mtu: u32,
     /// The same in all requests for one thing, and in the answers.
     pub(crate) nonce: u64,
+    /// How often it was asked before: the last request is the one whose answer is waited for, and they may overtake each
+    /// other.
+    pub(crate) attempt: u32,
 }
 
 impl Hello {
@@ -44,6 +47,7 @@ impl Hello {
         data[8..12].copy_from_slice(&self.number.to_le_bytes());
         data[12..16].copy_from_slice(&self.key.to_le_bytes());
         data[16..20].copy_from_slice(&self.mtu.to_le_bytes());
+        data[20..24].copy_from_slice(&self.attempt.to_le_bytes());
         data[24..32].copy_from_slice(&self.nonce.to_le_bytes());
         PrivateData(data)
     }
@@ -59,10 +63,10 @@ impl Hello {
             2 => Wanted::Track,
             _ => return None,
         };
-        let (number, key, mtu) = (word(8)?, word(12)?, word(16)?);
+        let (number, key, mtu, attempt) = (word(8)?, word(12)?, word(16)?, word(20)?);
         let nonce = u64::from_le_bytes(data.get(24..32)?.try_into().ok()?);
         let possible = number < 1 << 24 && key <= KEYS && (1..=1 << 16).contains(&mtu);
-        possible.then_some(Self { wanted, number, key, mtu, nonce })
+        possible.then_some(Self { wanted, number, key, mtu, nonce, attempt })
     }
 }
 

@@ -61,6 +61,7 @@ pub(crate) struct Seeking {
     datagrams: Arc<Datagrams>,
     peer: SocketAddr,
     nonce: u64,
+    attempt: u32,
     pub(super) want: Want,
     deadline: Duration,
     /// When the request is made again, or the deadline.
@@ -227,7 +228,7 @@ impl Control {
                 let step = deadline.min(self.now() + FIRST_STEP);
                 let (datagrams, nonce) = (Arc::clone(datagrams), random());
                 let next_step = FIRST_STEP * 2;
-                let seeking = Seeking { id, datagrams, peer, nonce, want, deadline, step, next_step };
+                let seeking = Seeking { id, datagrams, peer, nonce, attempt: 0, want, deadline, step, next_step };
                 state.entries.put(token, Entry::Seeking(Box::new(seeking)));
                 state.deadlines.insert((step, token));
                 Ok(token)
@@ -253,13 +254,21 @@ impl Seeking {
                 (port.qp.number(), port.key, Wanted::Track)
             }
         };
-        let hello = Hello { wanted, number, key, mtu: self.datagrams.shape.mtu as u32, nonce: self.nonce };
+        let hello = Hello {
+            wanted,
+            number,
+            key,
+            mtu: self.datagrams.shape.mtu as u32,
+            nonce: self.nonce,
+            attempt: self.attempt,
+        };
         let unreachable = |error: io::Error| VerbsError::Unreachable { peer: self.peer, why: error.to_string() };
         self.id.ask(number, &hello.encode()).map_err(unreachable)
     }
 
     /// A new request in place of the one that nobody answered.
     fn ask_again(&mut self, control: &Control, token: u64) -> Result<(), VerbsError> {
+        self.attempt += 1;
         self.id = control.look_for(CmId::of_datagrams(&control.channel, token), self.peer)?;
         self.step = self.deadline.min(control.now() + self.next_step);
         self.next_step = LAST_STEP.min(self.next_step * 2);
@@ -521,9 +530,12 @@ impl VerbsDriver {
             _ => {}
         }
         if let Some((_, earlier)) = listening.asking.get(&source).copied().filter(|(asked, _)| *asked == nonce) {
-            // The same again, before the user has answered: the answer goes to the later one.
+            // The same again, before the user has answered: the answer goes to the later one. Dropping the other refuses
+            // it, and nobody waits for that any more.
             if let Some(Entry::Asking(waiting)) = state.entries.get_mut(earlier) {
-                waiting.id = asking.id;
+                if asking.hello.attempt > waiting.hello.attempt {
+                    (waiting.id, waiting.hello) = (asking.id, asking.hello);
+                }
             }
             return None;
         }
