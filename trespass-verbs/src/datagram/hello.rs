@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     const HELLO: Hello =
-        Hello { wanted: Wanted::Track, number: 0x12_3456, key: 0x7654_3210, mtu: 4096, nonce: 1 << 63 };
+        Hello { wanted: Wanted::Track, number: 0x12_3456, key: 0x7654_3210, mtu: 4096, nonce: 1 << 63, attempt: 3 };
 
     #[test]
     fn what_is_said_is_understood() {
