@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use futures_executor::block_on;
@@ -342,6 +344,39 @@ fn buffers_outlive_everything() {
     reserved.fill(8);
     assert_eq!((&*received, &*reserved), (&[7; 500][..], &[8; 500][..]));
     std::thread::spawn(move || drop((received, reserved))).join().expect("dropped elsewhere");
+}
+
+/// Says whether it was woken.
+#[derive(Default)]
+struct Bell(AtomicBool);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_buffer_given_back_wakes_a_receiver_that_has_none() {
+    needs_rdma!();
+    let (near, far) = fabrics(&DatagramConfig::default().with_slots(8, 8).with_tracks(2));
+    let mut listener = far.listen(&far_addr()).expect("a listener");
+    let (mut one, mut other) = join(&near, &mut listener);
+    for round in 0..8u8 {
+        put(&mut one, 1, round);
+    }
+    let mut held: Vec<_> = (0..8).map(|_| block_on(other.recv()).expect("a message")).collect();
+    let bell = Arc::new(Bell::default());
+    let waker = Waker::from(Arc::clone(&bell));
+    assert!(other.poll_recv_ready(&mut Context::from_waker(&waker)).is_pending());
+    assert_eq!((bell.0.load(Ordering::SeqCst), other.posted()), (false, 8));
+    let last = held.pop();
+    std::thread::spawn(move || drop(last)).join().expect("dropped elsewhere");
+    assert!(bell.0.load(Ordering::SeqCst), "it was not woken");
+    assert!(other.poll_recv_ready(&mut Context::from_waker(&waker)).is_pending());
+    assert_eq!(other.posted(), 9);
+    put(&mut one, 1, 88);
+    assert_eq!(*block_on(other.recv()).expect("a message"), [88]);
 }
 
 #[test]

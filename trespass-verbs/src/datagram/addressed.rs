@@ -9,11 +9,11 @@ use rdma_mummy_sys::ud_t;
 use trespass_core::{Limits, Port, TryError, Unsent};
 
 use super::port;
-use super::recv::{Inward, VerbsDatagram, VerbsPeer};
+use super::recv::{VerbsDatagram, VerbsPeer};
 use super::ways::Ways;
 use crate::driver::Ticket;
 use crate::error::VerbsError;
-use crate::hub::{Member, Sends};
+use crate::hub::{Inward, Member, Sends};
 use crate::timer::VerbsTimer;
 use crate::track::VerbsSendBuf;
 
@@ -24,7 +24,7 @@ use crate::track::VerbsSendBuf;
 /// that was used least recently makes room.
 pub struct VerbsPort {
     sends: Sends<port::Port>,
-    inward: Inward,
+    inward: Inward<port::Port>,
     ways: Ways,
     local: SocketAddr,
     timer: VerbsTimer,
@@ -42,9 +42,9 @@ impl VerbsPort {
         close_timeout: Duration,
         ticket: Ticket,
     ) -> Self {
-        let (mtu, key) = (port.shape.mtu, port.key);
+        let mtu = port.shape.mtu;
         Self {
-            inward: Inward::new(Arc::clone(&port), Arc::clone(&member), key),
+            inward: Inward::new(Arc::clone(&port), Arc::clone(&member)),
             sends: Sends::new(port, member, mtu),
             ways,
             local,
@@ -126,7 +126,7 @@ impl Port for VerbsPort {
 
     #[inline]
     fn try_recv(&mut self) -> Result<VerbsDatagram, TryError<VerbsError>> {
-        self.inward.try_recv()
+        Ok(VerbsDatagram::new(self.inward.try_recv()?, self.sends.gate().key))
     }
 
     fn poll_send_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {

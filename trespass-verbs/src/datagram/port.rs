@@ -12,7 +12,7 @@ use super::header::{HEADER, sender};
 use crate::device::{Device, cq_depth};
 use crate::driver::Control;
 use crate::error::VerbsError;
-use crate::hub::{Gate, HubMemory, Lane, Member, Received, Receives, Seats, Side, Source};
+use crate::hub::{Gate, HubMemory, Lane, Member, Received, Receives, Seats, Side, Source, Supply};
 use crate::link::Link;
 use crate::raw::ah::Ah;
 use crate::raw::cm::CmId;
@@ -173,25 +173,6 @@ impl Port {
         drop(old);
     }
 
-    /// Takes what has arrived, for all, and posts receives where that is due. No lock where neither is.
-    #[inline]
-    pub(crate) fn look(&self) {
-        if self.memory.is_due() {
-            self.refill(false);
-        }
-        let outcome = self.receives.look(|batch| self.sort(batch));
-        self.after_look(outcome);
-    }
-
-    /// As [`look`](Port::look), for those about to sleep.
-    pub(crate) fn look_surely(&self) {
-        if self.memory.returned() > 0 {
-            self.refill(true);
-        }
-        let outcome = self.receives.look_surely(|batch| self.sort(batch));
-        self.after_look(outcome);
-    }
-
     #[inline]
     fn after_look(&self, outcome: std::io::Result<()>) {
         if let Err(error) = outcome {
@@ -298,15 +279,6 @@ impl Port {
             unsafe { self.qp.post_recv(first) }
         };
         state.receives.post(post).map_err(|error| VerbsError::os("post receives", &error))
-    }
-
-    /// The next buffer that comes back calls the driver, if the device runs short: for those about to sleep.
-    pub(crate) fn mind_shortage(&self) {
-        let short = self.memory.is_short();
-        self.memory.call_when_returned(short);
-        if short && self.memory.returned() > 0 {
-            self.refill(true);
-        }
     }
 
     #[inline]
@@ -422,6 +394,46 @@ impl Gate for Port {
         drop(state);
         member.leave(sends);
         member.shared.end(None);
+    }
+}
+
+impl Supply for Port {
+    fn receives(&self) -> &Lane {
+        &self.receives
+    }
+
+    #[inline]
+    fn look(&self) {
+        if self.memory.is_due() {
+            self.refill(false);
+        }
+        let outcome = self.receives.look(|batch| self.sort(batch));
+        self.after_look(outcome);
+    }
+
+    fn look_surely(&self) {
+        if self.memory.returned() > 0 {
+            self.refill(true);
+        }
+        let outcome = self.receives.look_surely(|batch| self.sort(batch));
+        self.after_look(outcome);
+    }
+
+    #[cold]
+    fn look_now(&self) {
+        let outcome = self.receives.look_now(|batch| self.sort(batch));
+        self.after_look(outcome);
+    }
+
+    fn mind_shortage(&self) {
+        self.memory.call_when_returned(self.memory.is_short());
+        if self.memory.returned() > 0 {
+            self.refill(true);
+        }
+    }
+
+    fn fail(&self, failure: VerbsError) {
+        self.end(Some(failure));
     }
 }
 

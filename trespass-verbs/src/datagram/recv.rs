@@ -1,18 +1,12 @@
-//! The receiving side of a track or port, what it gives, and who sent it.
+//! What a track or port receives, and who sent it.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Deref;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use rdma_mummy_sys::ibv_wc_flags;
-use trespass_core::{Immediate, Sourced, TryError};
+use trespass_core::{Immediate, Sourced};
 
-use super::port::Port;
-use crate::error::VerbsError;
-use crate::hub::{Member, Received};
+use crate::hub::{Message, Source};
 
 /// Another port: an answer to a datagram goes to its [`source`](Sourced::source).
 ///
@@ -40,9 +34,16 @@ impl fmt::Debug for VerbsPeer {
 
 /// A received datagram, in the registered memory into which the device wrote it.
 pub struct VerbsDatagram {
-    received: Received,
+    message: Message,
     /// What an answer has to show.
     key: u32,
+}
+
+impl VerbsDatagram {
+    #[inline]
+    pub(crate) fn new(message: Message, key: u32) -> Self {
+        Self { message, key }
+    }
 }
 
 impl Deref for VerbsDatagram {
@@ -50,7 +51,7 @@ impl Deref for VerbsDatagram {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        &self.received
+        &self.message
     }
 }
 
@@ -64,14 +65,14 @@ impl Sourced for VerbsDatagram {
     type Peer = VerbsPeer;
 
     fn source(&self) -> VerbsPeer {
-        VerbsPeer { gid: self.received.source.gid, number: self.received.source.number, key: self.key }
+        let Source { gid, number } = self.message.source();
+        VerbsPeer { gid, number, key: self.key }
     }
 }
 
 impl Immediate for VerbsDatagram {
     fn immediate(&self) -> Option<u32> {
-        let has_word = self.received.flags & ibv_wc_flags::IBV_WC_WITH_IMM.0 != 0;
-        has_word.then(|| u32::from_be(self.received.word))
+        self.message.immediate()
     }
 }
 
@@ -81,81 +82,5 @@ impl fmt::Debug for VerbsDatagram {
             .field("source", &self.source())
             .field("len", &self.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// What arrives for one member of a port.
-pub(crate) struct Inward {
-    port: Arc<Port>,
-    member: Arc<Member>,
-    /// Taken out of the inbox, all that was there at once.
-    taken: VecDeque<Received>,
-    key: u32,
-}
-
-impl Inward {
-    /// `key` is what answers have to show.
-    pub(crate) fn new(port: Arc<Port>, member: Arc<Member>, key: u32) -> Self {
-        let taken = VecDeque::with_capacity(port.shape.recv_slots);
-        Self { port, member, taken, key }
-    }
-
-    #[inline]
-    pub(crate) fn posted(&self) -> u64 {
-        self.member.posted()
-    }
-
-    pub(crate) fn member(&self) -> &Member {
-        &self.member
-    }
-
-    #[inline]
-    pub(crate) fn try_recv(&mut self) -> Result<VerbsDatagram, TryError<VerbsError>> {
-        if self.taken.is_empty() {
-            self.port.receives.awake(&self.member);
-            // Looked at before the queue: what arrived before the end is there by then.
-            let ended = self.member.shared.has_ended();
-            self.port.look();
-            self.member.inbox.take(&mut self.taken);
-            if self.taken.is_empty() && ended {
-                return Err(TryError::Failed(self.member.shared.cause()));
-            }
-        }
-        let received = self.taken.pop_front().ok_or(TryError::WouldBlock)?;
-        Ok(VerbsDatagram { received, key: self.key })
-    }
-
-    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.taken.is_empty() {
-            return Poll::Ready(());
-        }
-        self.member.shared.recv_waker.register(cx.waker());
-        self.port.receives.sleep(&self.member);
-        let mut over = self.look();
-        if !over {
-            if let Err(error) = self.port.receives.arm() {
-                self.port.end(Some(VerbsError::os("arm the receive completion queue", &error)));
-            }
-            over = self.look();
-        }
-        if !over {
-            self.port.mind_shortage();
-            return Poll::Pending;
-        }
-        self.port.receives.awake(&self.member);
-        Poll::Ready(())
-    }
-
-    fn look(&self) -> bool {
-        let ended = self.member.shared.has_ended();
-        self.port.look_surely();
-        self.member.inbox.is_filled() || ended
-    }
-}
-
-impl Drop for Inward {
-    fn drop(&mut self) {
-        self.member.inbox.shut();
-        self.port.receives.awake(&self.member);
     }
 }

@@ -9,10 +9,10 @@ use rdma_mummy_sys::ud_t;
 use trespass_core::{Datagram, Endpoint, ImmediateSend, Limits, RecvSide, SendSide, Track, TryError, Unsent};
 
 use super::port::Port;
-use super::recv::{Inward, VerbsDatagram};
+use super::recv::VerbsDatagram;
 use crate::driver::Ticket;
 use crate::error::VerbsError;
-use crate::hub::{Member, Sends};
+use crate::hub::{Inward, Member, Sends};
 use crate::timer::VerbsTimer;
 use crate::track::{VerbsCounters, VerbsSendBuf};
 
@@ -55,7 +55,9 @@ unsafe impl Send for DatagramSender {}
 
 /// The receiving half of an [`UnreliableTrack`].
 pub struct DatagramReceiver {
-    inward: Inward,
+    inward: Inward<Port>,
+    /// What an answer has to show.
+    key: u32,
     about: About,
 }
 
@@ -80,10 +82,10 @@ impl UnreliableTrack {
         let shape = port.shape;
         let limits = Limits::new(mtu, shape.send_slots, shape.recv_slots).with_inline(shape.inline.min(mtu));
         let about = About { limits, local, peer, timer: ticket.timer(), close_timeout, _ticket: ticket };
-        let inward = Inward::new(Arc::clone(&port), Arc::clone(&member), way.remote_qkey);
+        let inward = Inward::new(Arc::clone(&port), Arc::clone(&member));
         Self {
             sender: DatagramSender { sends: Sends::new(port, member, mtu), way, about: about.clone() },
-            receiver: DatagramReceiver { inward, about },
+            receiver: DatagramReceiver { inward, key: way.remote_qkey, about },
         }
     }
 
@@ -201,7 +203,7 @@ impl RecvSide for DatagramReceiver {
 
     #[inline]
     fn try_recv(&mut self) -> Result<VerbsDatagram, TryError<VerbsError>> {
-        self.inward.try_recv()
+        Ok(VerbsDatagram::new(self.inward.try_recv()?, self.key))
     }
 
     fn poll_recv_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {

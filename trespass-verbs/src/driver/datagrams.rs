@@ -19,7 +19,7 @@ use super::handshake::{BUSY, EXPIRED, REFUSED, listen_error};
 use super::{Control, Handle, State, Ticket, VerbsDriver};
 use crate::datagram::{Datagrams, Hello, KEYS, Parts, Port, UnreliableTrack, VerbsPeer, VerbsPort, Wanted, gid_of};
 use crate::error::VerbsError;
-use crate::hub::{Member, Source};
+use crate::hub::{Member, Source, Supply};
 use crate::promise::Promise;
 use crate::raw::ah::{Ah, way_to};
 use crate::raw::cm::{CmEvent, CmEventKind, CmId, NewId, PrivateData};

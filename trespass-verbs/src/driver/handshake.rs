@@ -13,6 +13,7 @@ use trespass_core::Limits;
 use super::entry::{Entry, Established, Listening, Queues, Request, Requested, Resolving, Taker, Waiting};
 use super::{Command, Control, Handle, ListenerShared, Ticket, VerbsDriver};
 use crate::error::VerbsError;
+use crate::hub::Supply;
 use crate::link::Link;
 use crate::port::mtu_code;
 use crate::raw::cm::{CmEvent, CmEventKind, CmId, NewId, blank_param};

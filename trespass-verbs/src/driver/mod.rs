@@ -16,7 +16,7 @@ use crate::config::VerbsConfig;
 use crate::datagram::UnreliableTrack;
 use crate::device::Device;
 use crate::error::VerbsError;
-use crate::hub::{Member, Side};
+use crate::hub::{Member, Side, Supply};
 use crate::memory::Registrar;
 use crate::pool::Pool;
 use crate::promise::Promise;

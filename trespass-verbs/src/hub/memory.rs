@@ -1,11 +1,15 @@
 //! Receive buffers that are anybody's, and the messages in them.
 
+use std::mem::ManuallyDrop;
 use std::net::Ipv6Addr;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+use rdma_mummy_sys::ibv_wc_flags;
+
+use super::member::Member;
 use crate::driver::{Command, Control};
 use crate::error::VerbsError;
 use crate::pool::Arena;
@@ -159,10 +163,10 @@ pub(crate) struct Received {
     start: NonNull<u8>,
     len: u32,
     slot: u32,
-    pub(crate) source: Source,
+    source: Source,
     /// The flags and the immediate data of the completion, as they came.
-    pub(crate) flags: u32,
-    pub(crate) word: u32,
+    flags: u32,
+    word: u32,
     memory: Arc<HubMemory>,
 }
 
@@ -207,5 +211,47 @@ impl Drop for Received {
     #[inline]
     fn drop(&mut self) {
         self.memory.give_back(self.slot);
+    }
+}
+
+/// A received message in the hands of the user of a member, which is told when it is given back.
+pub(crate) struct Message {
+    /// Given back before its member is told.
+    received: ManuallyDrop<Received>,
+    member: Arc<Member>,
+}
+
+impl Message {
+    #[inline]
+    pub(crate) fn new(received: Received, member: &Arc<Member>) -> Self {
+        Self { received: ManuallyDrop::new(received), member: Arc::clone(member) }
+    }
+
+    pub(crate) fn source(&self) -> Source {
+        self.received.source
+    }
+
+    /// The word that was sent beside it.
+    pub(crate) fn immediate(&self) -> Option<u32> {
+        let has_word = self.received.flags & ibv_wc_flags::IBV_WC_WITH_IMM.0 != 0;
+        has_word.then(|| u32::from_be(self.received.word))
+    }
+}
+
+impl Deref for Message {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.received
+    }
+}
+
+impl Drop for Message {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: dropped once, here, and not used afterwards.
+        unsafe { ManuallyDrop::drop(&mut self.received) };
+        self.member.shared.returned();
     }
 }

@@ -7,6 +7,7 @@
 //! the others.
 
 mod inbox;
+mod inward;
 mod lane;
 mod member;
 mod memory;
@@ -15,9 +16,10 @@ mod seats;
 mod sends;
 mod turn;
 
+pub(crate) use inward::{Inward, Supply};
 pub(crate) use lane::{Lane, Side};
 pub(crate) use member::Member;
-pub(crate) use memory::{HubMemory, Received, Source};
+pub(crate) use memory::{HubMemory, Message, Received, Source};
 pub(crate) use receives::Receives;
 pub(crate) use seats::Seats;
 pub(crate) use sends::{Gate, Sends};

@@ -10,7 +10,7 @@ use super::config::SharedConfig;
 use crate::device::{Device, cq_depth};
 use crate::driver::{Command, Control};
 use crate::error::VerbsError;
-use crate::hub::{HubMemory, Lane, Member, Received, Receives, Seats, Side, Source};
+use crate::hub::{HubMemory, Lane, Member, Received, Receives, Seats, Side, Source, Supply};
 use crate::link::Link;
 use crate::pool::Pool;
 use crate::raw::cq::{CompletionBatch, Cq};
@@ -146,32 +146,6 @@ impl SharedQueue {
         member.leave(member.done());
     }
 
-    /// Takes what has arrived, for all, and posts receives where that is due. No lock where neither is.
-    #[inline]
-    pub(crate) fn look(&self) {
-        if self.memory.is_due() {
-            self.refill(false);
-        }
-        let outcome = self.receives.look(|batch| self.sort(batch));
-        self.after_look(outcome);
-    }
-
-    /// As [`look`](SharedQueue::look), for those about to sleep.
-    pub(crate) fn look_surely(&self) {
-        if self.memory.returned() > 0 {
-            self.refill(true);
-        }
-        let outcome = self.receives.look_surely(|batch| self.sort(batch));
-        self.after_look(outcome);
-    }
-
-    /// As [`look`](SharedQueue::look), and all that had arrived is sorted when this returns. For an end.
-    #[cold]
-    pub(crate) fn look_now(&self) {
-        let outcome = self.receives.look_now(|batch| self.sort(batch));
-        self.after_look(outcome);
-    }
-
     #[inline]
     fn after_look(&self, outcome: std::io::Result<()>) {
         if let Err(error) = outcome {
@@ -186,15 +160,6 @@ impl SharedQueue {
         drop(state);
         if let Some(failure) = failed {
             self.fail(failure);
-        }
-    }
-
-    /// The next buffer that comes back calls the driver, if the device runs short: for those about to sleep.
-    pub(crate) fn mind_shortage(&self) {
-        let short = self.memory.is_short();
-        self.memory.call_when_returned(short);
-        if self.memory.returned() > 0 {
-            self.refill(true);
         }
     }
 
@@ -362,9 +327,59 @@ impl SharedQueue {
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Supply for SharedQueue {
+    fn receives(&self) -> &Lane {
+        &self.receives
+    }
+
+    #[inline]
+    fn look(&self) {
+        if self.memory.is_due() {
+            self.refill(false);
+        }
+        let outcome = self.receives.look(|batch| self.sort(batch));
+        self.after_look(outcome);
+    }
+
+    fn look_surely(&self) {
+        if self.memory.returned() > 0 {
+            self.refill(true);
+        }
+        let outcome = self.receives.look_surely(|batch| self.sort(batch));
+        self.after_look(outcome);
+    }
+
+    #[cold]
+    fn look_now(&self) {
+        let outcome = self.receives.look_now(|batch| self.sort(batch));
+        self.after_look(outcome);
+    }
+
+    fn mind_shortage(&self) {
+        self.memory.call_when_returned(self.memory.is_short());
+        if self.memory.returned() > 0 {
+            self.refill(true);
+        }
+    }
+
+    fn mind_sends(&self, member: &Member) {
+        if member.is_sending() {
+            self.sends.mind(member);
+            if let Err(error) = self.sends.arm() {
+                self.fail(VerbsError::os("arm the send completion queue", &error));
+            }
+            self.look_at_sends_surely();
+        }
+    }
+
     /// The queues have failed: ends all tracks that share them.
     #[cold]
-    pub(crate) fn fail(&self, failure: VerbsError) {
+    fn fail(&self, failure: VerbsError) {
         let state = self.lock();
         let over: Vec<_> = state
             .routes
@@ -373,9 +388,5 @@ impl SharedQueue {
             .collect();
         drop(state);
         self.end_members(over);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

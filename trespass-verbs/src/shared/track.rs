@@ -9,10 +9,11 @@ use trespass_core::{Endpoint, ImmediateSend, Limits, RecvSide, Reliable, SendSid
 
 use super::fabric::Claim;
 use super::gate::SharedGate;
-use super::recv::{SharedReceives, SharedRecvBuf};
+use super::queue::SharedQueue;
+use super::recv::SharedRecvBuf;
 use crate::driver::Ticket;
 use crate::error::VerbsError;
-use crate::hub::{Member, Sends};
+use crate::hub::{Inward, Member, Sends};
 use crate::timer::VerbsTimer;
 use crate::track::conn::Conn;
 use crate::track::{VerbsCounters, VerbsSendBuf};
@@ -55,7 +56,7 @@ pub struct SharedSender {
 
 /// The receiving half of a [`SharedTrack`].
 pub struct SharedReceiver {
-    receives: SharedReceives,
+    inward: Inward<SharedQueue>,
     about: About,
 }
 
@@ -81,19 +82,19 @@ impl SharedTrack {
             _ticket: Arc::new(ticket),
             _claim: claim,
         };
-        let receives = SharedReceives::new(Arc::clone(&queue), Arc::clone(&conn), Arc::clone(&member));
+        let inward = Inward::new(Arc::clone(&queue), Arc::clone(&member));
         let max_message = queue.max_message;
         let gate = Arc::new(SharedGate { conn, queue });
         Self {
             sender: SharedSender { sends: Sends::new(gate, member, max_message), about: about.clone() },
-            receiver: SharedReceiver { receives, about },
+            receiver: SharedReceiver { inward, about },
         }
     }
 
     /// What this track has asked of its device so far. Notifications are those of all tracks that share; calls that posted
     /// receives are not counted.
     pub fn counters(&self) -> VerbsCounters {
-        let queue = self.receiver.receives.queue();
+        let queue = self.receiver.inward.supply();
         VerbsCounters {
             send_doorbells: self.sender.sends.doorbells(),
             recv_doorbells: 0,
@@ -139,6 +140,13 @@ endpoint!(SharedSender, about);
 endpoint!(SharedReceiver, about);
 endpoint!(SharedTrack, sender.about);
 
+impl Drop for SharedReceiver {
+    fn drop(&mut self) {
+        // It does not sleep any more.
+        self.inward.supply().sends.forget(self.inward.member());
+    }
+}
+
 impl SendSide for SharedSender {
     type SendBuf = VerbsSendBuf;
 
@@ -182,16 +190,16 @@ impl RecvSide for SharedReceiver {
 
     #[inline]
     fn posted(&self) -> u64 {
-        self.receives.posted()
+        self.inward.posted()
     }
 
     #[inline]
     fn try_recv(&mut self) -> Result<SharedRecvBuf, TryError<VerbsError>> {
-        self.receives.try_recv()
+        self.inward.try_recv().map(SharedRecvBuf::new)
     }
 
     fn poll_recv_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.receives.poll_ready(cx)
+        self.inward.poll_ready(cx)
     }
 }
 
