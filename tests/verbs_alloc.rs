@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Waker};
 use allocation_counter::measure;
 use futures_executor::block_on;
 use trespass_carriers::{MessageCarrier, MessageConfig};
-use trespass_core::{RecvSide, Role, SendSide, TryError};
-use trespass_verbs::{ReliableTrack, VerbsConfig};
+use trespass_core::{Fabric, Incoming, Listener, ListenerExt, RecvSide, Role, SendSide, TryError};
+use trespass_verbs::{DatagramConfig, ReliableTrack, UnreliableTrack, VerbsConfig};
 
 #[path = "support/rdma.rs"]
 mod rdma;
@@ -81,6 +81,53 @@ fn stalls_and_waits_allocate_nothing() {
             }
         }
     });
+    assert_eq!(info.count_total, 0, "{info:?}");
+}
+
+#[test]
+fn a_datagram_allocates_nothing() {
+    needs_rdma!();
+    let (client, server) = rdma::addresses();
+    let open = |ip| {
+        let fabric = rdma::fabric(ip, VerbsConfig::default());
+        fabric.datagrams(DatagramConfig::default().with_slots(8, 8)).expect("datagrams")
+    };
+    let (client, server) = (open(client), open(server));
+    let mut listener = server.listen(&std::net::SocketAddr::new(rdma::addresses().1, 0)).expect("a listener");
+    let mut join = || {
+        let connecting = client.connect(&listener.local());
+        block_on(async {
+            let accepted = listener.incoming().await.expect("a request").accept().await.expect("accepted");
+            (connecting.await.expect("connected"), accepted)
+        })
+    };
+    let (mut first, mut second) = (join(), join());
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut pass = |from: &mut UnreliableTrack, to: &mut UnreliableTrack, len: usize| {
+        let mut buf = from.try_reserve(len).expect("a slot");
+        buf.fill(7);
+        from.send(buf).expect("sent");
+        from.flush().expect("flushed");
+        let received = loop {
+            match to.try_recv() {
+                Ok(buf) => break buf.len(),
+                Err(TryError::WouldBlock) => {
+                    let _ = to.poll_recv_ready(&mut cx);
+                    std::thread::yield_now();
+                }
+                Err(TryError::Failed(error)) => panic!("{error}"),
+            }
+        };
+        assert_eq!(received, len);
+    };
+    let mut round = |len: usize| {
+        for (near, far) in [&mut first, &mut second] {
+            pass(near, far, len);
+            pass(far, near, len);
+        }
+    };
+    round(1);
+    let info = measure(|| [0, 1, 64, 256, 257, 1000].into_iter().cycle().take(100).for_each(&mut round));
     assert_eq!(info.count_total, 0, "{info:?}");
 }
 

@@ -5,52 +5,19 @@
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
 
 use futures_executor::block_on;
 use trespass_core::{Fabric, Incoming, Listener, ListenerExt, RecvSideExt, SendSide, SendSideExt};
 use trespass_verbs::{ReliableTrack, TrackListener, VerbsConfig, VerbsFabric, VerbsIncoming, leaked_queue_pairs};
 
+#[path = "support/holdings.rs"]
+mod holdings;
 #[path = "support/rdma.rs"]
 mod rdma;
+use holdings::{Holdings, resident};
 use rdma::needs_rdma;
-
-/// What this process holds of the devices, as the kernel counts it, and of the system.
-#[derive(Debug, PartialEq, Eq)]
-struct Holdings {
-    /// Queue pairs, memory regions, completion queues and connection identifiers, a line for each device.
-    rdma: String,
-    /// What each descriptor is of, without the numbers that make each one different.
-    descriptors: Vec<String>,
-}
-
-impl Holdings {
-    fn now() -> Self {
-        let links = std::fs::read_dir("/proc/self/fd").expect("the descriptors");
-        let target = |link: std::io::Result<std::fs::DirEntry>| std::fs::read_link(link.ok()?.path()).ok();
-        let mut descriptors: Vec<_> = links
-            .filter_map(target)
-            .map(|path| path.display().to_string().replace(|c: char| c.is_ascii_digit(), ""))
-            .collect();
-        descriptors.sort();
-        Self { rdma: rdma::run(Command::new("rdma").args(["resource", "show"])), descriptors }
-    }
-
-    /// The driver tears down in its own time: what it holds now, once that is `self` or time is up.
-    fn or_latest(&self) -> Self {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            let now = Self::now();
-            if now == *self || Instant::now() > deadline {
-                return now;
-            }
-            std::thread::yield_now();
-        }
-    }
-}
 
 /// The kernel counts for all: one test at a time. librdmacm has been used once, since what it opens then it keeps.
 fn alone() -> MutexGuard<'static, ()> {
@@ -58,12 +25,6 @@ fn alone() -> MutexGuard<'static, ()> {
     let guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     World::new().end();
     guard
-}
-
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").expect("the status of this process");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
-    line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
 }
 
 /// Echoes one message of every connection, until it is told to stop. A thread for each: a peer that goes away in the middle

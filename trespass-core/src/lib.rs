@@ -17,6 +17,7 @@ mod drive;
 mod error;
 mod fabric;
 mod memory;
+mod port;
 mod sugar;
 mod time;
 mod track;
@@ -34,6 +35,7 @@ pub use fabric::{Fabric, Incoming, Listener, ThreadFabric};
 pub use memory::{
     Access, Completed, MemoryFabric, Region, RemoteMemory, RemoteMemoryExt, SharedRegion, ThreadMemoryFabric, Window,
 };
+pub use port::{Immediate, ImmediateSend, Port, PortExt, PortFabric, Sourced};
 pub use sugar::{ListenerExt, RecvSideExt, SendSideExt, poll_recv, poll_reserve};
 pub use time::{SystemSleep, SystemTimer, Timer, TimerQueue};
 pub use track::{Address, Endpoint, Limits, RecvSide, SendSide, ThreadTrack, Track};

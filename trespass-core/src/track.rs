@@ -27,12 +27,21 @@ pub struct Limits {
     pub send_slots: usize,
     /// How many receives are kept posted when the receiver holds none of the buffers.
     pub recv_slots: usize,
+    /// The receive buffers are a share of those of several tracks. Then a receiver that holds all of its own does not stall
+    /// its peer, as it does elsewhere, but ends when one more message comes: the peer may not have more messages under way
+    /// than [`posted`](RecvSide::posted) allows. Carriers keep to that by their credits.
+    pub recv_shared: bool,
 }
 
 impl Limits {
     /// The limits of a track without inline sends.
     pub const fn new(max_message: usize, send_slots: usize, recv_slots: usize) -> Self {
-        Self { max_message, inline: 0, send_slots, recv_slots }
+        Self { max_message, inline: 0, send_slots, recv_slots, recv_shared: false }
+    }
+
+    /// The same, with receive buffers that are a share of those of several tracks.
+    pub const fn with_recv_shared(self) -> Self {
+        Self { recv_shared: true, ..self }
     }
 
     /// The same, with inline sends up to `inline` bytes.

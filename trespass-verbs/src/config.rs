@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::error::VerbsError;
-use crate::pool::arenas_at_once;
+use crate::pool::{CHUNK, arenas_at_once};
 use crate::port::mtu_code;
 
 /// The settings of a [`VerbsFabric`](crate::VerbsFabric). Checked when the fabric is opened; a bad one is refused with the
@@ -170,7 +170,7 @@ impl VerbsConfig {
     /// The registered memory with which a fabric begins.
     pub(crate) fn locked_at_first(&self) -> usize {
         let arena = self.arena_size();
-        arena * arenas_at_once(arena.max(1), self.pool_limit)
+        arena * arenas_at_once(arena.max(1), CHUNK, self.pool_limit)
     }
 
     /// How long a device tries to send what is not acknowledged, before it gives the peer up.

@@ -148,6 +148,14 @@ pub enum VerbsError {
     /// A buffer that another track gave out.
     #[error("the buffer belongs to another track; reserve it from the track that sends it")]
     ForeignBuffer,
+    /// The peer answered, and not as a program of this library and version does.
+    #[error("{peer} does not speak as expected: {why}")]
+    Protocol {
+        /// Who.
+        peer: SocketAddr,
+        /// What it said.
+        why: &'static str,
+    },
     /// Something finite has run out.
     #[error("cannot {action}: {why}")]
     ResourceLimit {
@@ -184,6 +192,7 @@ impl TransportError for VerbsError {
             Self::RemoteAccess { .. } | Self::ReadOnly => ErrorKind::RemoteAccess,
             Self::Oversize { .. } | Self::OutOfRange { .. } => ErrorKind::Oversize,
             Self::ForeignBuffer => ErrorKind::ForeignBuffer,
+            Self::Protocol { .. } => ErrorKind::Protocol,
             Self::ResourceLimit { .. } => ErrorKind::ResourceLimit,
             Self::Closed => ErrorKind::Closed,
         }

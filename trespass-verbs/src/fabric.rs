@@ -6,10 +6,12 @@ use std::sync::Arc;
 use trespass_core::Fabric;
 
 use crate::config::VerbsConfig;
+use crate::datagram::{DatagramConfig, VerbsDatagrams};
 use crate::driver::{Control, Handle, VerbsDriver};
 use crate::error::VerbsError;
 use crate::listener::{TrackListener, VerbsHandshake};
 use crate::memory::Registrar;
+use crate::shared::{SharedConfig, VerbsShared};
 use crate::timer::VerbsTimer;
 use crate::track::ReliableTrack;
 
@@ -64,6 +66,24 @@ impl VerbsFabric {
         let control = Control::new(config)?;
         let (driver, handle) = VerbsDriver::new(&control);
         Ok((Self { handle }, driver))
+    }
+
+    /// Unreliable datagrams on the same device, with the same driver.
+    ///
+    /// # Errors
+    /// Kind `Config` for a bad setting; `Unavailable` where the device has no unreliable datagrams, or is not on RoCE v2;
+    /// `ResourceLimit` where too little memory may be locked.
+    pub fn datagrams(&self, config: DatagramConfig) -> Result<VerbsDatagrams, VerbsError> {
+        VerbsDatagrams::new(self.handle.clone(), config)
+    }
+
+    /// Reliable tracks on the same device, with the same driver, that share their queues.
+    ///
+    /// # Errors
+    /// Kind `Config` for a bad setting; `Unavailable` where the device has no shared receive queues; `ResourceLimit` where
+    /// too little memory may be locked.
+    pub fn shared(&self, config: SharedConfig) -> Result<VerbsShared, VerbsError> {
+        VerbsShared::new(self.handle.clone(), config)
     }
 
     pub(crate) fn registrar(&self) -> &Arc<Registrar> {

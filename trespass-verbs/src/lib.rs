@@ -9,10 +9,12 @@
 
 mod choose;
 mod config;
+mod datagram;
 mod device;
 mod driver;
 mod error;
 mod fabric;
+mod hub;
 mod link;
 mod listener;
 mod memory;
@@ -20,6 +22,7 @@ mod pool;
 mod port;
 mod promise;
 mod raw;
+mod shared;
 mod sockaddr;
 mod status;
 pub mod survey;
@@ -27,11 +30,18 @@ mod timer;
 mod track;
 
 pub use config::VerbsConfig;
+pub use datagram::{
+    DatagramConfig, DatagramIncoming, DatagramListener, DatagramReceiver, DatagramSender, UnreliableTrack,
+    VerbsDatagram, VerbsDatagrams, VerbsPeer, VerbsPort,
+};
 pub use driver::VerbsDriver;
 pub use error::VerbsError;
 pub use fabric::VerbsFabric;
 pub use listener::{TrackListener, VerbsHandshake, VerbsIncoming};
 pub use memory::{Mapping, VerbsRegion, VerbsSharedRegion, VerbsWindow, leaked_registrations};
+pub use shared::{
+    SharedConfig, SharedIncoming, SharedListener, SharedReceiver, SharedRecvBuf, SharedSender, SharedTrack, VerbsShared,
+};
 pub use survey::survey;
 pub use timer::{VerbsSleep, VerbsTimer};
 pub use track::{

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use trespass_core::{Incoming, Listener};
 
-use crate::driver::{Command, Handle, ListenerShared, Request};
+use crate::driver::{Command, Control, Handle, ListenerShared, Request, Taker};
 use crate::error::VerbsError;
 use crate::promise::Promise;
 use crate::track::ReliableTrack;
@@ -87,18 +87,18 @@ impl Incoming for VerbsIncoming {
         self.request.peer
     }
 
-    fn accept(mut self) -> VerbsHandshake {
-        self.open = false;
-        let promise = Promise::new();
-        if self.handle.is_driven() {
-            self.handle.leave(Command::Accept(self.request.token, Arc::clone(&promise)));
-        } else {
-            promise.resolve(Err(VerbsError::Closed));
-        }
-        VerbsHandshake { handle: self.handle.clone(), token: Some(self.request.token), promise }
+    fn accept(self) -> VerbsHandshake {
+        self.accept_by(|token, promise| Command::Accept(token, Taker::Own(promise)))
     }
 
     fn refuse(self) {}
+}
+
+impl VerbsIncoming {
+    pub(crate) fn accept_by<T>(mut self, command: impl FnOnce(u64, Arc<Promise<T>>) -> Command) -> VerbsHandshake<T> {
+        self.open = false;
+        VerbsHandshake::accept(self.handle.clone(), self.request.token, command)
+    }
 }
 
 impl Drop for VerbsIncoming {
@@ -117,17 +117,27 @@ impl std::fmt::Debug for VerbsIncoming {
 
 /// A connection in the making, on either side. The driver works on it whether or not it is polled; dropping it takes
 /// everything back.
-pub struct VerbsHandshake {
+pub struct VerbsHandshake<T = ReliableTrack> {
     handle: Handle,
     /// None where it failed before it began.
     token: Option<u64>,
-    promise: Arc<Promise>,
+    promise: Arc<Promise<T>>,
 }
 
 impl VerbsHandshake {
     pub(crate) fn connect(handle: Handle, peer: SocketAddr) -> Self {
+        Self::begin(handle, |control, promise| control.connect(peer, Taker::Own(Arc::clone(promise))))
+    }
+}
+
+impl<T> VerbsHandshake<T> {
+    /// Begins what says by which token the driver knows it.
+    pub(crate) fn begin(
+        handle: Handle,
+        begin: impl FnOnce(&Arc<Control>, &Arc<Promise<T>>) -> Result<u64, VerbsError>,
+    ) -> Self {
         let promise = Promise::new();
-        let begun = if handle.is_driven() { handle.control().connect(peer, &promise) } else { Err(VerbsError::Closed) };
+        let begun = if handle.is_driven() { begin(handle.control(), &promise) } else { Err(VerbsError::Closed) };
         let token = match begun {
             Ok(token) => Some(token),
             Err(error) => {
@@ -140,17 +150,28 @@ impl VerbsHandshake {
         handle.nudge();
         Self { handle, token, promise }
     }
+
+    /// Leaves it to the driver to accept the request by `command`.
+    pub(crate) fn accept(handle: Handle, token: u64, command: impl FnOnce(u64, Arc<Promise<T>>) -> Command) -> Self {
+        let promise = Promise::new();
+        if handle.is_driven() {
+            handle.leave(command(token, Arc::clone(&promise)));
+        } else {
+            promise.resolve(Err(VerbsError::Closed));
+        }
+        Self { handle, token: Some(token), promise }
+    }
 }
 
-impl Future for VerbsHandshake {
-    type Output = Result<ReliableTrack, VerbsError>;
+impl<T> Future for VerbsHandshake<T> {
+    type Output = Result<T, VerbsError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.promise.poll(cx)
     }
 }
 
-impl Drop for VerbsHandshake {
+impl<T> Drop for VerbsHandshake<T> {
     fn drop(&mut self) {
         // A track that nobody took is torn down with the promise.
         if let (Some(token), true) = (self.token, self.promise.is_pending()) {
@@ -159,7 +180,7 @@ impl Drop for VerbsHandshake {
     }
 }
 
-impl std::fmt::Debug for VerbsHandshake {
+impl<T> std::fmt::Debug for VerbsHandshake<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("VerbsHandshake").finish_non_exhaustive()
     }

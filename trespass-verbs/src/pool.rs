@@ -14,17 +14,19 @@ use sideway::ibverbs::protection_domain::ProtectionDomain;
 use crate::error::VerbsError;
 
 /// How much to register at a time, where an arena is smaller.
-const CHUNK: usize = 4 << 20;
+pub(crate) const CHUNK: usize = 4 << 20;
 
-/// How many arenas to register at a time, where `room` bytes may be.
-pub(crate) fn arenas_at_once(arena_size: usize, room: usize) -> usize {
-    (CHUNK / arena_size).max(1).min(room / arena_size)
+/// How many arenas to register at a time, `chunk` bytes or one, where `room` bytes may be.
+pub(crate) fn arenas_at_once(arena_size: usize, chunk: usize, room: usize) -> usize {
+    (chunk / arena_size).max(1).min(room / arena_size)
 }
 
 /// Hands out arenas of one size.
 pub(crate) struct Pool {
     pd: Arc<ProtectionDomain>,
     arena_size: usize,
+    /// How much to register at a time, where an arena is smaller.
+    chunk: usize,
     limit: usize,
     state: Mutex<State>,
 }
@@ -45,7 +47,17 @@ struct Piece {
 impl Pool {
     /// A pool that has registered its first chunk, so that a lack of locked memory shows at once.
     pub(crate) fn new(pd: &Arc<ProtectionDomain>, arena_size: usize, limit: usize) -> Result<Arc<Self>, VerbsError> {
-        let pool = Arc::new(Self { pd: Arc::clone(pd), arena_size, limit, state: Mutex::default() });
+        Self::with_chunk(pd, arena_size, CHUNK, limit)
+    }
+
+    /// A pool that registers `chunk` bytes at a time, or one arena where that is larger.
+    pub(crate) fn with_chunk(
+        pd: &Arc<ProtectionDomain>,
+        arena_size: usize,
+        chunk: usize,
+        limit: usize,
+    ) -> Result<Arc<Self>, VerbsError> {
+        let pool = Arc::new(Self { pd: Arc::clone(pd), arena_size, chunk, limit, state: Mutex::default() });
         pool.grow(&mut pool.lock())?;
         Ok(pool)
     }
@@ -69,7 +81,7 @@ impl Pool {
     }
 
     fn grow(&self, state: &mut State) -> Result<(), VerbsError> {
-        let arenas = arenas_at_once(self.arena_size, self.limit.saturating_sub(state.registered));
+        let arenas = arenas_at_once(self.arena_size, self.chunk, self.limit.saturating_sub(state.registered));
         if arenas == 0 {
             return Err(VerbsError::ResourceLimit {
                 action: "register memory for another track",

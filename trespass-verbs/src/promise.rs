@@ -6,32 +6,31 @@ use std::task::{Context, Poll};
 use trespass_core::WakerSlot;
 
 use crate::error::VerbsError;
-use crate::track::ReliableTrack;
 
 /// The outcome of a handshake.
-pub(crate) struct Promise {
-    outcome: Mutex<Outcome>,
+pub(crate) struct Promise<T> {
+    outcome: Mutex<Outcome<T>>,
     waker: WakerSlot,
 }
 
-enum Outcome {
+enum Outcome<T> {
     Pending,
-    Ready(Box<Result<ReliableTrack, VerbsError>>),
+    Ready(Box<Result<T, VerbsError>>),
     Taken,
 }
 
-impl Promise {
+impl<T> Promise<T> {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self { outcome: Mutex::new(Outcome::Pending), waker: WakerSlot::new() })
     }
 
     /// Gives the outcome. Not under a lock: a waker may run anything.
-    pub(crate) fn resolve(&self, outcome: Result<ReliableTrack, VerbsError>) {
+    pub(crate) fn resolve(&self, outcome: Result<T, VerbsError>) {
         *self.lock() = Outcome::Ready(Box::new(outcome));
         self.waker.wake();
     }
 
-    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<ReliableTrack, VerbsError>> {
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<T, VerbsError>> {
         self.waker.register(cx.waker());
         let mut outcome = self.lock();
         if matches!(*outcome, Outcome::Pending) {
@@ -49,7 +48,7 @@ impl Promise {
         matches!(*self.lock(), Outcome::Pending)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Outcome> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Outcome<T>> {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

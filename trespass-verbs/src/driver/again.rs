@@ -43,9 +43,9 @@ impl VerbsDriver {
             return;
         };
         let Some(Entry::Waiting(waiting)) = state.entries.take(token) else { return };
-        let Waiting { queues, peer, promise, deadline, tries } = *waiting;
+        let Waiting { queues, peer, taker, deadline, tries } = *waiting;
         let tries = tries.unwrap_or(0).saturating_add(1);
-        state.entries.put(token, Entry::Pausing(Pausing { peer, promise, deadline, again, tries }));
+        state.entries.put(token, Entry::Pausing(Pausing { peer, taker, deadline, again, tries }));
         state.deadlines.remove(&(deadline, token));
         state.deadlines.insert((again, token));
         drop(state);
@@ -57,18 +57,18 @@ impl VerbsDriver {
         let control = Arc::clone(&self.control);
         let mut state = control.state();
         let Some(Entry::Pausing(_)) = state.entries.get_mut(token) else { return };
-        let Some(Entry::Pausing(Pausing { peer, promise, deadline, tries, .. })) = state.entries.take(token) else {
+        let Some(Entry::Pausing(Pausing { peer, taker, deadline, tries, .. })) = state.entries.take(token) else {
             return;
         };
         match control.begin(token, peer) {
             Ok(id) => {
-                state.entries.put(token, Entry::Resolving(Resolving { id, peer, promise, deadline, tries }));
+                state.entries.put(token, Entry::Resolving(Resolving { id, peer, taker, deadline, tries }));
                 state.deadlines.insert((deadline, token));
             }
             Err(error) => {
                 state.entries.remove(token);
                 drop(state);
-                promise.resolve(Err(error));
+                taker.fail(error);
             }
         }
     }

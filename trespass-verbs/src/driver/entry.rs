@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use trespass_core::WakerSlot;
 
+use super::datagrams::{Asking, PortEntry, Seeking};
 use crate::error::VerbsError;
+use crate::hub::Member;
 use crate::promise::Promise;
 use crate::raw::cm::CmId;
+use crate::shared::{Claim, SharedQueue, SharedTrack};
 use crate::track::conn::Conn;
-use crate::track::{RecvQueue, SendQueue};
+use crate::track::{RecvQueue, ReliableTrack, SendQueue};
 
 /// A connection or a listener, in one of the states of its life.
 pub(crate) enum Entry {
@@ -25,6 +28,14 @@ pub(crate) enum Entry {
     /// A request that the user has not answered.
     Requested(Requested),
     Established(Established),
+    /// A queue pair for datagrams, with all who share it.
+    Port(PortEntry),
+    /// Queues that tracks share.
+    Shared(Arc<SharedQueue>),
+    /// Looking for a port of a peer.
+    Seeking(Box<Seeking>),
+    /// A request for datagrams that the user has not answered.
+    Asking(Asking),
 }
 
 pub(crate) struct Listening {
@@ -36,7 +47,7 @@ pub(crate) struct Listening {
 pub(crate) struct Resolving {
     pub(crate) id: CmId,
     pub(crate) peer: SocketAddr,
-    pub(crate) promise: Arc<Promise>,
+    pub(crate) taker: Taker,
     pub(crate) deadline: Duration,
     /// How often it was tried before.
     pub(crate) tries: u32,
@@ -44,7 +55,7 @@ pub(crate) struct Resolving {
 
 pub(crate) struct Pausing {
     pub(crate) peer: SocketAddr,
-    pub(crate) promise: Arc<Promise>,
+    pub(crate) taker: Taker,
     pub(crate) deadline: Duration,
     /// When the pause is over, before the deadline.
     pub(crate) again: Duration,
@@ -54,7 +65,7 @@ pub(crate) struct Pausing {
 pub(crate) struct Waiting {
     pub(crate) queues: Queues,
     pub(crate) peer: SocketAddr,
-    pub(crate) promise: Arc<Promise>,
+    pub(crate) taker: Taker,
     pub(crate) deadline: Duration,
     /// How often it was tried before; none on the accepting end, which tries once.
     pub(crate) tries: Option<u32>,
@@ -70,14 +81,33 @@ pub(crate) struct Requested {
 }
 
 /// The two sides of a track to come, receives posted.
-pub(crate) struct Queues {
-    pub(crate) send: SendQueue,
-    pub(crate) recv: RecvQueue,
+pub(crate) enum Queues {
+    Own(Box<(SendQueue, RecvQueue)>),
+    Shared(Arc<Conn>, Arc<Member>),
 }
 
 impl Queues {
     pub(crate) fn conn(&self) -> &Arc<Conn> {
-        self.send.conn()
+        match self {
+            Self::Own(queues) => queues.0.conn(),
+            Self::Shared(conn, _) => conn,
+        }
+    }
+}
+
+/// Who gets what comes of a handshake, and on which queues that is to be.
+pub(crate) enum Taker {
+    Own(Arc<Promise<ReliableTrack>>),
+    Shared(Arc<Promise<SharedTrack>>, Arc<Claim>),
+}
+
+impl Taker {
+    /// Nothing came of it. Not under a lock.
+    pub(crate) fn fail(&self, error: VerbsError) {
+        match self {
+            Self::Own(promise) => promise.resolve(Err(error)),
+            Self::Shared(promise, _) => promise.resolve(Err(error)),
+        }
     }
 }
 
@@ -114,11 +144,11 @@ impl Entry {
     pub(crate) fn shut(self) {
         match self {
             Self::Listening(listening) => drop(listening.shared.close()),
-            Self::Resolving(resolving) => resolving.promise.resolve(Err(VerbsError::Closed)),
-            Self::Pausing(pausing) => pausing.promise.resolve(Err(VerbsError::Closed)),
+            Self::Resolving(resolving) => resolving.taker.fail(VerbsError::Closed),
+            Self::Pausing(pausing) => pausing.taker.fail(VerbsError::Closed),
             Self::Waiting(waiting) => {
                 waiting.queues.conn().end(None);
-                waiting.promise.resolve(Err(VerbsError::Closed));
+                waiting.taker.fail(VerbsError::Closed);
             }
             Self::Requested(requested) => {
                 let _ = requested.id.reject(super::handshake::REFUSED);
@@ -127,6 +157,13 @@ impl Entry {
                 established.conn.end(None);
                 // Events that nobody took are taken back by the kernel; those that were taken are acknowledged here.
                 established.ack_all();
+            }
+            Self::Port(port) => port.shut(),
+            // Its tracks have entries of their own.
+            Self::Shared(queue) => drop(queue),
+            Self::Seeking(seeking) => seeking.want.resolve(Err(VerbsError::Closed)),
+            Self::Asking(asking) => {
+                let _ = asking.id.reject(super::handshake::REFUSED);
             }
         }
     }

@@ -11,22 +11,23 @@ use rdma_mummy_sys::{ibv_access_flags as access, ibv_qp_attr_mask as mask, ibv_q
 use trespass_core::Limits;
 
 use super::again::passes;
-use super::entry::{Entry, Established, Listening, Pausing, Queues, Request, Requested, Resolving, Waiting};
+use super::entry::{Entry, Established, Listening, Pausing, Queues, Request, Requested, Resolving, Taker, Waiting};
 use super::{AT_ONCE, Command, Control, Handle, ListenerShared, Ticket, VerbsDriver};
 use crate::error::VerbsError;
+use crate::hub::Supply;
 use crate::link::Link;
 use crate::port::mtu_code;
-use crate::promise::Promise;
 use crate::raw::cm::{CmEvent, CmEventKind, CmId, NewId, blank_param};
-use crate::track::conn::Conn;
+use crate::shared::{Claim, SharedConfig, SharedQueue, SharedTrack};
+use crate::track::conn::{Conn, Sharing};
 use crate::track::slots::Shared;
 use crate::track::{RecvQueue, ReliableTrack, SendQueue};
 
 /// Why a request was rejected, as the first byte of the private data. Programs that send none mean the same as zero.
 pub(super) const REFUSED: u8 = 0;
-const BUSY: u8 = 1;
+pub(super) const BUSY: u8 = 1;
 /// Nobody accepted it in time.
-const EXPIRED: u8 = 2;
+pub(super) const EXPIRED: u8 = 2;
 
 /// Retries of a receiver that is not ready: 7 is for ever (InfiniBand specification vol. 1, 9.7.5.2.8).
 const RNR_RETRIES: u8 = 7;
@@ -73,6 +74,32 @@ impl Control {
         }
     }
 
+    /// Makes queues for tracks to share.
+    pub(crate) fn share(self: &Arc<Self>, config: SharedConfig) -> Result<Claim, VerbsError> {
+        if !self.is_driven() {
+            return Err(VerbsError::Closed);
+        }
+        let token = self.state().entries.reserve();
+        match SharedQueue::new(self, token, config) {
+            Ok(queue) => {
+                let queue = Arc::new(queue);
+                self.state().entries.put(token, Entry::Shared(Arc::clone(&queue)));
+                Ok(Claim::new(queue, Ticket { handle: Handle::new(self), token }))
+            }
+            Err(error) => {
+                self.state().entries.remove(token);
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn shared(&self, token: u64) -> Option<Arc<SharedQueue>> {
+        match self.state().entries.get_mut(token) {
+            Some(Entry::Shared(queue)) => Some(Arc::clone(queue)),
+            _ => None,
+        }
+    }
+
     /// Stops listening: the address is free again when this returns.
     pub(crate) fn unlisten(&self, token: u64) {
         let entry = self.state().entries.remove(token);
@@ -80,14 +107,13 @@ impl Control {
     }
 
     /// Begins to connect.
-    pub(crate) fn connect(&self, peer: SocketAddr, promise: &Arc<Promise>) -> Result<u64, VerbsError> {
+    pub(crate) fn connect(&self, peer: SocketAddr, taker: Taker) -> Result<u64, VerbsError> {
         let mut state = self.state();
         let token = state.entries.reserve();
         match self.begin(token, peer) {
             Ok(id) => {
                 let deadline = self.handshake_deadline();
-                let promise = Arc::clone(promise);
-                state.entries.put(token, Entry::Resolving(Resolving { id, peer, promise, deadline, tries: 0 }));
+                state.entries.put(token, Entry::Resolving(Resolving { id, peer, taker, deadline, tries: 0 }));
                 state.deadlines.insert((deadline, token));
                 Ok(token)
             }
@@ -100,8 +126,12 @@ impl Control {
 
     /// A new identifier that looks for the way to `peer`.
     pub(super) fn begin(&self, token: u64, peer: SocketAddr) -> Result<CmId, VerbsError> {
-        let id =
-            CmId::new(&self.channel, token).map_err(|error| VerbsError::os("make a connection identifier", &error))?;
+        self.look_for(CmId::new(&self.channel, token), peer)
+    }
+
+    /// Has a new identifier look for the way to `peer`.
+    pub(super) fn look_for(&self, id: std::io::Result<CmId>, peer: SocketAddr) -> Result<CmId, VerbsError> {
+        let id = id.map_err(|error| VerbsError::os("make a connection identifier", &error))?;
         if let Some(class) = self.config.traffic_class {
             id.set_tos(class).map_err(|error| VerbsError::os("set the traffic class", &error))?;
         }
@@ -109,14 +139,14 @@ impl Control {
         Ok(id)
     }
 
-    fn resolve(&self, id: &CmId, peer: SocketAddr) -> Result<(), VerbsError> {
+    pub(super) fn resolve(&self, id: &CmId, peer: SocketAddr) -> Result<(), VerbsError> {
         let from = self.device.sources.towards(peer)?;
         id.resolve_addr(from, peer, RESOLVE_STEP.min(self.config.handshake_timeout))
             .map_err(|error| VerbsError::Unreachable { peer, why: error.to_string() })
     }
 
     /// Takes an entry out of the table with its deadline, for good.
-    fn take(&self, token: u64) -> Option<Entry> {
+    pub(super) fn take(&self, token: u64) -> Option<Entry> {
         let mut state = self.state();
         let entry = state.entries.remove(token)?;
         if let Some(deadline) = deadline_of(&entry) {
@@ -127,32 +157,53 @@ impl Control {
 
     /// Builds everything that a connection needs, with its receives posted, in state INIT. A request that cannot be
     /// served is rejected: later may work.
-    fn build(&self, id: CmId, token: u64) -> Result<Queues, VerbsError> {
+    fn build(&self, id: CmId, token: u64, peer: SocketAddr, taker: &Taker) -> Result<Queues, VerbsError> {
         let config = &self.config;
-        let arena = match self.pool.arena() {
-            Ok(arena) => arena,
+        let link = Link { links: Arc::clone(&self.device.links), port: id.port() };
+        let built = match taker {
+            Taker::Own(_) => self.pool.arena().map(|arena| {
+                let shared = Shared::new(arena, link, config.slot_size(), config.send_slots, config.recv_slots);
+                (Arc::new(shared), None)
+            }),
+            Taker::Shared(_, claim) => claim.queue().sit(link).map(|member| {
+                let sharing = Sharing { queue: Arc::clone(claim.queue()), member: Arc::clone(&member) };
+                (Arc::clone(&member.shared), Some(sharing))
+            }),
+        };
+        let (shared, sharing) = match built {
+            Ok(built) => built,
             Err(error) => {
                 let _ = id.reject(BUSY);
                 return Err(error);
             }
         };
-        let link = Link { links: Arc::clone(&self.device.links), port: id.port() };
-        let shared = Arc::new(Shared::new(arena, link, config.slot_size(), config.send_slots, config.recv_slots));
-        let conn = match Conn::new(&self.device, id, token, shared) {
+        let conn = match Conn::new(&self.device, id, token, shared, sharing) {
             Ok(conn) => Arc::new(conn),
             Err((id, error)) => {
                 let _ = id.reject(BUSY);
                 return Err(error);
             }
         };
-        let queues = bring_to(&conn, self, ibv_qp_state::IBV_QPS_INIT).and_then(|()| {
-            let recv = RecvQueue::new(Arc::clone(&conn), config.max_message)?;
-            Ok(Queues { send: SendQueue::new(Arc::clone(&conn), config.max_message), recv })
-        });
+        let queues = bring_to(&conn, self, ibv_qp_state::IBV_QPS_INIT).and_then(|()| self.equip(&conn, token, peer));
         if queues.is_err() {
             let _ = conn.id.reject(BUSY);
         }
         queues
+    }
+
+    /// Both sides of a track on `conn`, which can receive from now on.
+    fn equip(&self, conn: &Arc<Conn>, token: u64, peer: SocketAddr) -> Result<Queues, VerbsError> {
+        let max_message = self.config.max_message;
+        match &conn.sharing {
+            None => {
+                let recv = RecvQueue::new(Arc::clone(conn), max_message)?;
+                Ok(Queues::Own(Box::new((SendQueue::new(Arc::clone(conn), max_message), recv))))
+            }
+            Some(Sharing { queue, member }) => {
+                queue.route(conn.qp.number(), member, peer, token)?;
+                Ok(Queues::Shared(Arc::clone(conn), Arc::clone(member)))
+            }
+        }
     }
 
     fn param(&self, queues: &Queues) -> rdma_conn_param {
@@ -215,7 +266,7 @@ fn bring_up(conn: &Conn, control: &Control) -> Result<(), VerbsError> {
     bring_to(conn, control, ibv_qp_state::IBV_QPS_RTS)
 }
 
-fn listen_error(addr: SocketAddr, error: &std::io::Error) -> VerbsError {
+pub(super) fn listen_error(addr: SocketAddr, error: &std::io::Error) -> VerbsError {
     match error.raw_os_error() {
         Some(libc::EADDRINUSE) => VerbsError::AddrInUse { addr },
         Some(libc::EADDRNOTAVAIL | libc::ENODEV) => {
@@ -231,7 +282,9 @@ fn deadline_of(entry: &Entry) -> Option<Duration> {
         Entry::Pausing(pausing) => Some(pausing.again),
         Entry::Waiting(waiting) => Some(waiting.deadline),
         Entry::Requested(requested) => Some(requested.deadline),
-        Entry::Listening(_) | Entry::Established(_) => None,
+        Entry::Seeking(seeking) => Some(seeking.step),
+        Entry::Asking(asking) => Some(asking.deadline),
+        Entry::Listening(_) | Entry::Established(_) | Entry::Port(_) | Entry::Shared(_) => None,
     }
 }
 
@@ -248,6 +301,9 @@ impl VerbsDriver {
     }
 
     fn handle(&mut self, event: CmEvent) {
+        if self.is_of_datagrams(&event) {
+            return self.handle_datagrams(event);
+        }
         let CmEvent { token, status, what } = event;
         match what {
             CmEventKind::Request { id, responder_resources, initiator_depth } => {
@@ -276,7 +332,10 @@ impl VerbsDriver {
             }
             CmEventKind::Disconnected => self.disconnected(token),
             CmEventKind::DeviceRemoved => self.end_tracks(|_, _| true, "the device was removed"),
-            CmEventKind::Other => {}
+            CmEventKind::DatagramRequest { .. }
+            | CmEventKind::DatagramAnswer { .. }
+            | CmEventKind::DatagramRefused { .. }
+            | CmEventKind::Other => {}
         }
     }
 
@@ -357,24 +416,25 @@ impl VerbsDriver {
         let mut state = control.state();
         // Looked at before it is taken: anything else at this token is not for this event.
         let Some(Entry::Resolving(_)) = state.entries.get_mut(token) else { return };
-        let Some(Entry::Resolving(Resolving { id, peer, promise, deadline, tries })) = state.entries.take(token) else {
+        let Some(Entry::Resolving(Resolving { id, peer, taker, deadline, tries })) = state.entries.take(token) else {
             return;
         };
-        let begun =
-            control.build(id, token).and_then(|queues| match queues.conn().id.connect(&mut control.param(&queues)) {
+        let begun = control.build(id, token, peer, &taker).and_then(|queues| {
+            match queues.conn().id.connect(&mut control.param(&queues)) {
                 Ok(()) => Ok(queues),
                 Err(error) => Err(VerbsError::Unreachable { peer, why: error.to_string() }),
-            });
+            }
+        });
         match begun {
             Ok(queues) => {
-                let waiting = Waiting { queues, peer, promise, deadline, tries: Some(tries) };
+                let waiting = Waiting { queues, peer, taker, deadline, tries: Some(tries) };
                 state.entries.put(token, Entry::Waiting(Box::new(waiting)));
             }
             Err(error) => {
                 state.entries.remove(token);
                 state.deadlines.remove(&(deadline, token));
                 drop(state);
-                promise.resolve(Err(error));
+                taker.fail(error);
             }
         }
     }
@@ -400,16 +460,25 @@ impl VerbsDriver {
         let mut state = control.state();
         let Some(Entry::Waiting(_)) = state.entries.get_mut(token) else { return };
         let Some(Entry::Waiting(waiting)) = state.entries.take(token) else { return };
-        let Waiting { queues, promise, deadline, .. } = *waiting;
+        let Waiting { queues, taker, deadline, .. } = *waiting;
         state.deadlines.remove(&(deadline, token));
         state.entries.put(token, Entry::Established(Established::new(Arc::clone(queues.conn()))));
         drop(state);
         let ticket = Ticket { handle: Handle::new(&control), token };
         let config = &control.config;
-        let limits = Limits::new(config.max_message, config.send_slots, config.recv_slots)
-            .with_inline(control.device.depths.inline as usize);
-        let track = ReliableTrack::new(queues.send, queues.recv, limits, config.close_timeout, ticket);
-        promise.resolve(Ok(track));
+        match (queues, taker) {
+            (Queues::Own(queues), Taker::Own(promise)) => {
+                let (send, recv) = *queues;
+                let limits = Limits::new(config.max_message, config.send_slots, config.recv_slots)
+                    .with_inline(control.device.depths.inline as usize);
+                promise.resolve(Ok(ReliableTrack::new(send, recv, limits, config.close_timeout, ticket)));
+            }
+            (Queues::Shared(conn, member), Taker::Shared(promise, claim)) => {
+                promise.resolve(Ok(SharedTrack::new(conn, member, config.close_timeout, ticket, claim)));
+            }
+            // What was built is what the taker asked for.
+            (_, taker) => taker.fail(VerbsError::Closed),
+        }
     }
 
     fn disconnected(&mut self, token: u64) {
@@ -433,16 +502,16 @@ impl VerbsDriver {
             return;
         }
         match self.control.take(token) {
-            Some(Entry::Resolving(Resolving { id, peer, promise, .. })) => {
+            Some(Entry::Resolving(Resolving { id, peer, taker, .. })) => {
                 drop(id);
-                promise.resolve(Err(error(peer)));
+                taker.fail(error(peer));
             }
-            Some(Entry::Pausing(Pausing { peer, promise, .. })) => promise.resolve(Err(error(peer))),
+            Some(Entry::Pausing(Pausing { peer, taker, .. })) => taker.fail(error(peer)),
             Some(Entry::Waiting(waiting)) => {
-                let Waiting { queues, peer, promise, .. } = *waiting;
+                let Waiting { queues, peer, taker, .. } = *waiting;
                 queues.conn().end(None);
                 drop(queues);
-                promise.resolve(Err(error(peer)));
+                taker.fail(error(peer));
             }
             Some(Entry::Requested(requested)) => requested.listener.forget(token),
             _ => {}
@@ -454,6 +523,9 @@ impl VerbsDriver {
             let due = self.control.state().deadlines.first().copied().filter(|(deadline, _)| *deadline <= now);
             let Some((deadline, token)) = due else { return };
             self.control.state().deadlines.remove(&(deadline, token));
+            if self.step_datagrams(token, now) {
+                continue;
+            }
             let limit = self.control.config.handshake_timeout;
             let pausing = matches!(self.control.state().entries.get_mut(token), Some(Entry::Pausing(_)));
             if pausing {
@@ -477,15 +549,19 @@ impl VerbsDriver {
 
     pub(super) fn obey(&mut self, command: Command) {
         match command {
-            Command::Accept(token, promise) => self.accept(token, promise),
-            Command::Refuse(token) => {
-                if let Some(Entry::Requested(requested)) = self.control.take(token) {
+            Command::Accept(token, taker) => self.accept(token, taker),
+            Command::AcceptDatagrams(token, promise, ticket) => self.accept_datagrams(token, promise, ticket),
+            Command::Refuse(token) => match self.control.take(token) {
+                Some(Entry::Requested(requested)) => {
                     let _ = requested.id.reject(REFUSED);
                 }
-            }
+                Some(Entry::Asking(asking)) => self.refuse_datagrams(&asking, token, REFUSED),
+                _ => {}
+            },
             Command::Cancel(token) => match self.control.take(token) {
                 Some(Entry::Waiting(waiting)) => waiting.queues.conn().end(None),
                 Some(Entry::Established(established)) => tear_down(established),
+                Some(Entry::Port(port)) => port.shut(),
                 _ => {}
             },
             Command::CutOff(token) => {
@@ -495,15 +571,22 @@ impl VerbsDriver {
                 };
                 conn.end(None);
             }
-            Command::TearDown(token) => {
-                if let Some(Entry::Established(established)) = self.control.take(token) {
-                    tear_down(established);
+            Command::TearDown(token) => match self.control.take(token) {
+                Some(Entry::Established(established)) => tear_down(established),
+                Some(Entry::Port(port)) => port.shut(),
+                Some(Entry::Shared(queue)) => drop(queue),
+                _ => {}
+            },
+            Command::Forget(token, number, member) => {
+                if let Some(queue) = self.control.shared(token) {
+                    queue.forget(number, &member);
                 }
             }
+            Command::Refill(token) => self.refill(token),
         }
     }
 
-    fn accept(&mut self, token: u64, promise: Arc<Promise>) {
+    fn accept(&mut self, token: u64, taker: Taker) {
         let control = Arc::clone(&self.control);
         let mut state = control.state();
         let requested = match state.entries.get_mut(token) {
@@ -515,11 +598,10 @@ impl VerbsDriver {
         else {
             drop(state);
             let limit = control.config.handshake_timeout;
-            promise
-                .resolve(Err(VerbsError::TimedOut { what: "the request was not accepted, or withdrawn: it", limit }));
+            taker.fail(VerbsError::TimedOut { what: "the request was not accepted, or withdrawn: it", limit });
             return;
         };
-        let accepted = control.build(id, token).and_then(|queues| {
+        let accepted = control.build(id, token, peer, &taker).and_then(|queues| {
             let conn = queues.conn();
             bring_up(conn, &control)?;
             let mut param = control.param(&queues);
@@ -530,14 +612,14 @@ impl VerbsDriver {
         });
         match accepted {
             Ok(queues) => {
-                let waiting = Waiting { queues, peer, promise, deadline, tries: None };
+                let waiting = Waiting { queues, peer, taker, deadline, tries: None };
                 state.entries.put(token, Entry::Waiting(Box::new(waiting)));
             }
             Err(error) => {
                 state.entries.remove(token);
                 state.deadlines.remove(&(deadline, token));
                 drop(state);
-                promise.resolve(Err(error));
+                taker.fail(error);
             }
         }
     }
@@ -546,4 +628,8 @@ impl VerbsDriver {
 fn tear_down(mut established: Established) {
     established.conn.end(None);
     established.ack_all();
+    if let Some(Sharing { queue, .. }) = &established.conn.sharing {
+        // Some devices forget what came to a queue pair and was not looked at when that is destroyed.
+        queue.look_now();
+    }
 }

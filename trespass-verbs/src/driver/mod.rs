@@ -13,8 +13,10 @@ use std::time::Duration;
 use trespass_core::Drive;
 
 use crate::config::VerbsConfig;
+use crate::datagram::UnreliableTrack;
 use crate::device::Device;
 use crate::error::VerbsError;
+use crate::hub::{Member, Side, Supply};
 use crate::memory::Registrar;
 use crate::pool::Pool;
 use crate::promise::Promise;
@@ -25,11 +27,14 @@ use crate::raw::fd::{EventFd, Readable};
 use crate::timer::{Clock, VerbsTimer};
 
 mod again;
+mod datagrams;
 mod entry;
 mod handshake;
 mod slab;
 
-pub(crate) use entry::{Entry, ListenerShared, Request};
+pub(crate) use datagrams::Want;
+use entry::Entry;
+pub(crate) use entry::{ListenerShared, Request, Taker};
 use slab::Slab;
 
 /// Completion events of one queue that may be unacknowledged: acknowledging takes a lock of libibverbs, so not each time.
@@ -79,7 +84,9 @@ pub(crate) struct State {
 
 /// What is left for the driver to do, by the token of the connection.
 pub(crate) enum Command {
-    Accept(u64, Arc<Promise>),
+    Accept(u64, Taker),
+    /// With the claim that keeps the listener's port.
+    AcceptDatagrams(u64, Arc<Promise<UnreliableTrack>>, Arc<Ticket>),
     Refuse(u64),
     /// The future of a handshake was dropped.
     Cancel(u64),
@@ -87,13 +94,17 @@ pub(crate) enum Command {
     CutOff(u64),
     /// Both halves were dropped.
     TearDown(u64),
+    /// A port, or shared queues, whose users sleep have got receive buffers back.
+    Refill(u64),
+    /// The queue pair of this number is gone, with its member of the shared queues.
+    Forget(u64, u32, Arc<Member>),
 }
 
 impl Command {
     /// There is no driver any more: it took everything down when it went.
     fn forsake(self) {
-        if let Self::Accept(_, promise) = self {
-            promise.resolve(Err(VerbsError::Closed));
+        if let Self::Accept(_, taker) = self {
+            taker.fail(VerbsError::Closed);
         }
     }
 }
@@ -145,7 +156,7 @@ impl Control {
         self.driven.load(Ordering::Acquire)
     }
 
-    fn leave(&self, command: Command) {
+    pub(crate) fn leave(&self, command: Command) {
         let mut inbox = self.inbox();
         // Looked at under the lock under which a driver that ends empties it.
         if !self.is_driven() {
@@ -226,6 +237,10 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
+    pub(crate) fn token(&self) -> u64 {
+        self.token
+    }
+
     pub(crate) fn timer(&self) -> VerbsTimer {
         VerbsTimer::new(self.handle.clone())
     }
@@ -310,7 +325,22 @@ impl VerbsDriver {
     fn read_completions(&mut self) {
         while let Ok(Some(token)) = next_cq_event(&self.control.device.channel) {
             let mut state = self.control.state();
-            let Some(Entry::Established(established)) = state.entries.get_mut(token >> 1) else { continue };
+            let established = match state.entries.get_mut(token >> 1) {
+                Some(Entry::Established(established)) => established,
+                Some(Entry::Port(port)) => {
+                    let port = Arc::clone(&port.port);
+                    drop(state);
+                    port.on_event(if token & 1 == 1 { Side::Recv } else { Side::Send });
+                    continue;
+                }
+                Some(Entry::Shared(queue)) => {
+                    let queue = Arc::clone(queue);
+                    drop(state);
+                    queue.on_event(if token & 1 == 1 { Side::Recv } else { Side::Send });
+                    continue;
+                }
+                _ => continue,
+            };
             let shared = Arc::clone(&established.conn.shared);
             let receive = token & 1 == 1;
             established.count_event(receive, ACK_BATCH);
@@ -348,19 +378,27 @@ impl VerbsDriver {
         }
     }
 
-    /// Ends the tracks that `which` picks by token and number of the queue pair, those of handshakes included. The cause
-    /// that a completion gave is the better one, and stays where a side has seen it.
+    /// Ends the tracks that `which` picks by token and number of the queue pair, those of handshakes included, and the
+    /// ports. The cause that a completion gave is the better one, and stays where a side has seen it.
     fn end_tracks(&mut self, which: impl Fn(u64, u32) -> bool, why: &str) {
         let error = || VerbsError::Device { action: "go on with the track", why: why.to_owned() };
-        let (mut conns, mut handshakes) = (Vec::new(), Vec::new());
+        let (mut conns, mut handshakes, mut ports, mut queues) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (token, entry) in self.control.state().entries.iter_mut() {
             match entry {
                 Entry::Established(established) if which(token, established.conn.qp.number()) => {
                     conns.push(Arc::clone(&established.conn));
                 }
+                Entry::Shared(queue) if which(token, 0) => queues.push(Arc::clone(queue)),
                 Entry::Waiting(waiting) if which(token, waiting.queues.conn().qp.number()) => handshakes.push(token),
+                Entry::Port(entry) if which(token, entry.port.qp.number()) => ports.push(Arc::clone(&entry.port)),
                 _ => {}
             }
+        }
+        for queue in queues {
+            queue.fail(error());
+        }
+        for port in ports {
+            port.end(Some(error()));
         }
         for conn in conns {
             conn.end(Some(error()));

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdma_mummy_sys::{
-    ibv_get_device_name, ibv_qp_attr, ibv_qp_state, rdma_accept, rdma_ack_cm_event, rdma_bind_addr, rdma_cm_event,
-    rdma_cm_event_type, rdma_cm_id, rdma_conn_param, rdma_connect, rdma_create_event_channel, rdma_create_id,
-    rdma_destroy_event_channel, rdma_destroy_id, rdma_disconnect, rdma_establish, rdma_event_channel,
+    ibv_ah_attr, ibv_get_device_name, ibv_qp_attr, ibv_qp_state, rdma_accept, rdma_ack_cm_event, rdma_bind_addr,
+    rdma_cm_event, rdma_cm_event_type, rdma_cm_id, rdma_conn_param, rdma_connect, rdma_create_event_channel,
+    rdma_create_id, rdma_destroy_event_channel, rdma_destroy_id, rdma_disconnect, rdma_establish, rdma_event_channel,
     rdma_get_cm_event, rdma_get_local_addr, rdma_get_peer_addr, rdma_init_qp_attr, rdma_listen, rdma_port_space,
-    rdma_reject, rdma_resolve_addr, rdma_resolve_route, rdma_set_option,
+    rdma_reject, rdma_resolve_addr, rdma_resolve_route, rdma_set_option, rdma_ud_param,
 };
 
 use super::fd::set_nonblocking;
@@ -75,7 +75,6 @@ impl Drop for CmChannel {
 }
 
 /// What happened to a connection.
-#[derive(Debug)]
 pub(crate) struct CmEvent {
     /// Of the id to which it happened; for a request, of the listener.
     pub(crate) token: u64,
@@ -83,7 +82,6 @@ pub(crate) struct CmEvent {
     pub(crate) what: CmEventKind,
 }
 
-#[derive(Debug)]
 pub(crate) enum CmEventKind {
     AddrResolved,
     AddrUnresolved,
@@ -106,8 +104,33 @@ pub(crate) enum CmEventKind {
     Failed,
     Disconnected,
     DeviceRemoved,
+    /// A request for datagrams came in, on this new id, which is ours to destroy.
+    DatagramRequest {
+        id: NewId,
+        data: PrivateData,
+    },
+    /// The peer answered a request for datagrams: this is the way to it, and what it says.
+    DatagramAnswer {
+        way: ibv_ah_attr,
+        data: PrivateData,
+    },
+    /// The peer said no to a request for datagrams; the first byte of its reason, or nobody listens.
+    DatagramRefused {
+        reason: Option<u8>,
+    },
     Other,
 }
+
+/// Bytes that came with an event, padded with zeros.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PrivateData(pub(crate) [u8; PRIVATE_DATA]);
+
+/// As much private data as is looked at.
+pub(crate) const PRIVATE_DATA: usize = 48;
+
+/// The status by which a request for datagrams is rejected, and not for want of a listener (InfiniBand specification
+/// vol. 1, 12.11.1.2).
+const SIDR_REJECT: i32 = 2;
 
 impl CmEvent {
     /// # Safety
@@ -119,6 +142,13 @@ impl CmEvent {
         // SAFETY: an unacknowledged event keeps its ids alive (rdma_destroy_id(3) waits for the acknowledgement). The
         // context is a token that `CmId::new` or `adopt` put there, not an address.
         let token = unsafe { (*subject).context } as usize as u64;
+        // SAFETY: as above.
+        if unsafe { (*subject).ps } == rdma_port_space::RDMA_PS_UDP {
+            // SAFETY: the caller's promise, and the identifier is one of datagrams.
+            if let Some(what) = unsafe { Self::of_datagrams(event) } {
+                return Self { token, status: event.status, what };
+            }
+        }
         let what = match event.event {
             kind::RDMA_CM_EVENT_ADDR_RESOLVED => CmEventKind::AddrResolved,
             kind::RDMA_CM_EVENT_ROUTE_RESOLVED => CmEventKind::RouteResolved,
@@ -150,6 +180,39 @@ impl CmEvent {
         };
         Self { token, status: event.status, what }
     }
+
+    /// What is different of datagrams.
+    ///
+    /// # Safety
+    /// As for [`copy`](CmEvent::copy), and the event is of an id in the port space of datagrams.
+    unsafe fn of_datagrams(event: &rdma_cm_event) -> Option<CmEventKind> {
+        use rdma_cm_event_type as kind;
+        // SAFETY: the events of this port space carry datagram parameters (rdma_get_cm_event(3)).
+        let param = || unsafe { event.param.ud };
+        let data = |param: rdma_ud_param| {
+            let mut data = [0; PRIVATE_DATA];
+            if !param.private_data.is_null() {
+                let len = usize::from(param.private_data_len).min(PRIVATE_DATA);
+                // SAFETY: private data is `private_data_len` bytes, valid until the event is acknowledged.
+                unsafe { std::ptr::copy_nonoverlapping(param.private_data.cast::<u8>(), data.as_mut_ptr(), len) };
+            }
+            PrivateData(data)
+        };
+        Some(match event.event {
+            kind::RDMA_CM_EVENT_CONNECT_REQUEST => {
+                CmEventKind::DatagramRequest { id: NewId(event.id), data: data(param()) }
+            }
+            kind::RDMA_CM_EVENT_ESTABLISHED => {
+                let param = param();
+                CmEventKind::DatagramAnswer { way: param.ah_attr, data: data(param) }
+            }
+            kind::RDMA_CM_EVENT_UNREACHABLE if event.status > 0 => {
+                let reason = (event.status == SIDR_REJECT).then(|| data(param()).0[0]);
+                CmEventKind::DatagramRefused { reason }
+            }
+            _ => return None,
+        })
+    }
 }
 
 /// The id of a request, not yet owned: [`CmId::adopt`] it.
@@ -168,11 +231,21 @@ unsafe impl Send for CmId {}
 unsafe impl Sync for CmId {}
 
 impl CmId {
+    /// For connections.
     pub(crate) fn new(channel: &Arc<CmChannel>, token: u64) -> io::Result<Self> {
+        Self::in_space(channel, token, rdma_port_space::RDMA_PS_TCP)
+    }
+
+    /// For datagrams.
+    pub(crate) fn of_datagrams(channel: &Arc<CmChannel>, token: u64) -> io::Result<Self> {
+        Self::in_space(channel, token, rdma_port_space::RDMA_PS_UDP)
+    }
+
+    fn in_space(channel: &Arc<CmChannel>, token: u64, space: rdma_port_space::Type) -> io::Result<Self> {
         let mut id = null_mut();
         let context = token as usize as *mut c_void;
         // SAFETY: the channel is alive and is kept so by the new id; the out-pointer is valid for the call.
-        check(unsafe { rdma_create_id(channel.0.as_ptr(), &mut id, context, rdma_port_space::RDMA_PS_TCP) })?;
+        check(unsafe { rdma_create_id(channel.0.as_ptr(), &mut id, context, space) })?;
         let id = NonNull::new(id).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
         Ok(Self { id, _channel: Arc::clone(channel) })
     }
@@ -227,6 +300,18 @@ impl CmId {
     pub(crate) fn accept(&self, param: &mut rdma_conn_param) -> io::Result<()> {
         // SAFETY: as for connect.
         check(unsafe { rdma_accept(self.id.as_ptr(), param) })
+    }
+
+    /// Asks the peer for the way to its datagrams, on behalf of queue pair `number`.
+    pub(crate) fn ask(&self, number: u32, data: &PrivateData) -> io::Result<()> {
+        // SAFETY: the id is alive; the private data that the parameters point to lives across the call.
+        check(unsafe { rdma_connect(self.id.as_ptr(), &mut with_data(number, data)) })
+    }
+
+    /// Answers a peer that asks.
+    pub(crate) fn answer(&self, number: u32, data: &PrivateData) -> io::Result<()> {
+        // SAFETY: as for ask.
+        check(unsafe { rdma_accept(self.id.as_ptr(), &mut with_data(number, data)) })
     }
 
     /// Tells the peer that its acceptance was received.
@@ -299,6 +384,15 @@ pub(crate) fn blank_param() -> rdma_conn_param {
     let param = MaybeUninit::<rdma_conn_param>::zeroed();
     // SAFETY: plain integers and a pointer that may be null: all zero is a valid value.
     unsafe { param.assume_init() }
+}
+
+/// Parameters that point to `data`.
+fn with_data(number: u32, data: &PrivateData) -> rdma_conn_param {
+    let mut param = blank_param();
+    param.qp_num = number;
+    param.private_data = data.0.as_ptr().cast();
+    param.private_data_len = PRIVATE_DATA as u8;
+    param
 }
 
 fn check(result: i32) -> io::Result<()> {

@@ -42,6 +42,11 @@ impl Cq {
         Ok(Self { cq: ManuallyDrop::new(cq), leak: false })
     }
 
+    /// Another handle of the same queue, for a queue pair that uses it with others.
+    pub(crate) fn share(&self) -> Self {
+        Self { cq: ManuallyDrop::new(Arc::clone(&self.cq)), leak: false }
+    }
+
     /// The raw handle, valid while `self` lives.
     #[inline]
     pub(crate) fn raw(&self) -> NonNull<ibv_cq> {
@@ -110,6 +115,12 @@ pub(crate) struct CompletionBatch {
 impl CompletionBatch {
     pub(crate) fn new() -> Self {
         Self { wcs: [MaybeUninit::uninit(); POLL_BATCH], len: 0, next: 0 }
+    }
+
+    /// Whether the poll took as many as it could: there may be more.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.len == POLL_BATCH
     }
 
     #[inline]

@@ -2,6 +2,7 @@
 //!
 //! `docs/SIDEWAY.md` says for each of them why it goes around sideway, and what would end that.
 
+pub(crate) mod ah;
 pub(crate) mod cm;
 pub(crate) mod cq;
 pub(crate) mod events;
@@ -9,3 +10,4 @@ pub(crate) mod fd;
 pub(crate) mod mr;
 pub(crate) mod port;
 pub(crate) mod qp;
+pub(crate) mod srq;

@@ -1,4 +1,4 @@
-//! A reliable connected queue pair, and the two calls of the data path.
+//! Queue pairs, and the two calls of the data path.
 //!
 //! Raw, because sideway's drop asserts that destroying succeeded, its posts allocate, and its extended posts exist on
 //! few providers. `ibv_post_send` and `ibv_post_recv` are everywhere, and a linked list of them is one doorbell.
@@ -15,6 +15,7 @@ use rdma_mummy_sys::{
 use sideway::ibverbs::protection_domain::ProtectionDomain;
 
 use super::cq::Cq;
+use super::srq::Srq;
 use crate::error::VerbsError;
 
 /// What a queue pair is asked for, and what it got.
@@ -40,30 +41,46 @@ unsafe impl Send for Qp {}
 unsafe impl Sync for Qp {}
 
 impl Qp {
-    /// A queue pair in state RESET, on two completion queues that have to outlive it.
+    /// A reliable connected queue pair in state RESET, on two completion queues that have to outlive it.
     pub(crate) fn new(
         pd: &Arc<ProtectionDomain>,
         send_cq: &Cq,
         recv_cq: &Cq,
         depths: Depths,
     ) -> Result<(Self, Depths), VerbsError> {
-        let mut init = ibv_qp_init_attr {
-            qp_context: null_mut(),
-            send_cq: send_cq.raw().as_ptr(),
-            recv_cq: recv_cq.raw().as_ptr(),
-            srq: null_mut(),
-            cap: ibv_qp_cap {
-                max_send_wr: depths.send,
-                max_recv_wr: depths.recv,
-                // A gathered send has two.
-                max_send_sge: 2,
-                max_recv_sge: 1,
-                max_inline_data: depths.inline,
-            },
-            qp_type: ibv_qp_type::IBV_QPT_RC,
-            sq_sig_all: 0,
-        };
-        // SAFETY: the protection domain and both completion queues are alive, and `init` is complete and ours.
+        Self::create(pd, depths, blank_init(ibv_qp_type::IBV_QPT_RC, send_cq, recv_cq, depths))
+    }
+
+    /// A queue pair for unreliable datagrams in state RESET, on two completion queues that have to outlive it.
+    pub(crate) fn datagram(
+        pd: &Arc<ProtectionDomain>,
+        send_cq: &Cq,
+        recv_cq: &Cq,
+        depths: Depths,
+    ) -> Result<(Self, Depths), VerbsError> {
+        Self::create(pd, depths, blank_init(ibv_qp_type::IBV_QPT_UD, send_cq, recv_cq, depths))
+    }
+
+    /// A reliable connected queue pair as [`new`](Qp::new) makes it, whose receives come from `srq`, which has to outlive
+    /// it too.
+    pub(crate) fn sharing(
+        pd: &Arc<ProtectionDomain>,
+        send_cq: &Cq,
+        recv_cq: &Cq,
+        srq: &Srq,
+        depths: Depths,
+    ) -> Result<(Self, Depths), VerbsError> {
+        let mut init = blank_init(ibv_qp_type::IBV_QPT_RC, send_cq, recv_cq, Depths { recv: 0, ..depths });
+        init.srq = srq.raw();
+        Self::create(pd, depths, init)
+    }
+
+    fn create(
+        pd: &Arc<ProtectionDomain>,
+        depths: Depths,
+        mut init: ibv_qp_init_attr,
+    ) -> Result<(Self, Depths), VerbsError> {
+        // SAFETY: the protection domain and the queues that `init` names are alive, and it is complete and ours.
         let qp = unsafe { ibv_create_qp(pd.pd().as_ptr(), &mut init) };
         let Some(qp) = NonNull::new(qp) else {
             return Err(VerbsError::os("create a queue pair", &io::Error::last_os_error()));
@@ -149,6 +166,25 @@ impl Qp {
 impl Drop for Qp {
     fn drop(&mut self) {
         self.destroy();
+    }
+}
+
+fn blank_init(kind: ibv_qp_type::Type, send_cq: &Cq, recv_cq: &Cq, depths: Depths) -> ibv_qp_init_attr {
+    ibv_qp_init_attr {
+        qp_context: null_mut(),
+        send_cq: send_cq.raw().as_ptr(),
+        recv_cq: recv_cq.raw().as_ptr(),
+        srq: null_mut(),
+        cap: ibv_qp_cap {
+            max_send_wr: depths.send,
+            max_recv_wr: depths.recv,
+            // A gathered send has two.
+            max_send_sge: 2,
+            max_recv_sge: 1,
+            max_inline_data: depths.inline,
+        },
+        qp_type: kind,
+        sq_sig_all: 0,
     }
 }
 

@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::device::{Device, cq_depth};
 use crate::error::VerbsError;
+use crate::hub::Member;
 use crate::memory::VerbsRegion;
 use crate::raw::cm::CmId;
 use crate::raw::cq::Cq;
 use crate::raw::qp::Qp;
+use crate::shared::SharedQueue;
 use crate::track::slots::Shared;
 
 /// Queue pairs that could not be destroyed, with their memory, since the process began.
@@ -18,6 +20,11 @@ static LEAKED: AtomicU64 = AtomicU64::new(0);
 /// the device may still use them: leaked on purpose, and counted here.
 pub fn leaked_queue_pairs() -> u64 {
     LEAKED.load(Ordering::Relaxed)
+}
+
+/// One more that could not be destroyed.
+pub(crate) fn count_leaked() {
+    LEAKED.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Shared by the halves of a track and the driver. The last to let go destroys it: first the queue pair, which makes the
@@ -30,19 +37,33 @@ pub(crate) struct Conn {
     pub(crate) shared: Arc<Shared>,
     /// Memory of operations that nobody waits for any more, and that the device may still have.
     orphans: Mutex<Vec<VerbsRegion>>,
+    /// Where others use the same queues.
+    pub(crate) sharing: Option<Sharing>,
     /// Keeps the device open; last.
     pub(crate) device: Arc<Device>,
 }
 
+/// Which queues a connection shares, and as whom.
+pub(crate) struct Sharing {
+    pub(crate) queue: Arc<SharedQueue>,
+    pub(crate) member: Arc<Member>,
+}
+
 impl Conn {
-    /// A queue pair in RESET for the connection `id`, its events marked with `token`.
+    /// A queue pair in RESET for the connection `id`, its events marked with `token`, on queues of its own or shared ones.
     pub(crate) fn new(
         device: &Arc<Device>,
         id: CmId,
         token: u64,
         shared: Arc<Shared>,
+        sharing: Option<Sharing>,
     ) -> Result<Self, (CmId, VerbsError)> {
         let queues = || {
+            if let Some(Sharing { queue, .. }) = &sharing {
+                let (send_cq, recv_cq) = (queue.sends.cq().share(), queue.receives.cq().share());
+                let (qp, _) = Qp::sharing(&device.pd, &send_cq, &recv_cq, &queue.srq, device.depths)?;
+                return Ok((qp, send_cq, recv_cq));
+            }
             let cq = |depth: u32, token| {
                 Cq::new(&device.context, &device.channel, cq_depth(depth as usize), device.vector, token)
             };
@@ -53,7 +74,8 @@ impl Conn {
         };
         match queues() {
             Ok((qp, send_cq, recv_cq)) => {
-                Ok(Self { qp, send_cq, recv_cq, id, shared, orphans: Mutex::default(), device: Arc::clone(device) })
+                let (orphans, device) = (Mutex::default(), Arc::clone(device));
+                Ok(Self { qp, send_cq, recv_cq, id, shared, orphans, sharing, device })
             }
             Err(error) => Err((id, error)),
         }
@@ -75,12 +97,18 @@ impl Conn {
 
 impl Drop for Conn {
     fn drop(&mut self) {
-        if !self.qp.destroy() {
-            LEAKED.fetch_add(1, Ordering::Relaxed);
+        let number = self.qp.number();
+        if self.qp.destroy() {
+            if let Some(Sharing { queue, member }) = &self.sharing {
+                queue.gone(number, member);
+            }
+        } else {
+            count_leaked();
             self.send_cq.leak();
             self.recv_cq.leak();
             std::mem::forget(Arc::clone(&self.shared));
             std::mem::forget(std::mem::take(self.orphans.get_mut().unwrap_or_else(PoisonError::into_inner)));
+            std::mem::forget(self.sharing.as_ref().map(|sharing| Arc::clone(&sharing.queue)));
             std::mem::forget(Arc::clone(&self.device));
         }
     }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rdma_mummy_sys::ibv_qp_attr_mask;
-use trespass_core::{Endpoint, Limits, RecvSide, Reliable, SendSide, Timer, Track, TryError, Unsent};
+use trespass_core::{Endpoint, ImmediateSend, Limits, RecvSide, Reliable, SendSide, Timer, Track, TryError, Unsent};
 
 use crate::driver::Ticket;
 use crate::error::VerbsError;
@@ -237,6 +237,16 @@ impl SendSide for VerbsSender {
     }
 }
 
+impl ImmediateSend for VerbsSender {
+    #[inline]
+    fn send_immediate(&mut self, buf: VerbsSendBuf, word: u32) -> Result<(), Unsent<VerbsSendBuf, VerbsError>> {
+        if let Err(error) = self.still_open() {
+            return Err(Unsent { buf, error });
+        }
+        self.queue.send_immediate(buf, word)
+    }
+}
+
 impl VerbsSender {
     #[inline]
     fn still_open(&self) -> Result<(), VerbsError> {
@@ -340,6 +350,13 @@ impl SendSide for ReliableTrack {
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), VerbsError>> {
         self.sender.poll_close(cx)
+    }
+}
+
+impl ImmediateSend for ReliableTrack {
+    #[inline]
+    fn send_immediate(&mut self, buf: VerbsSendBuf, word: u32) -> Result<(), Unsent<VerbsSendBuf, VerbsError>> {
+        self.sender.send_immediate(buf, word)
     }
 }
 

@@ -10,7 +10,7 @@ use trespass_core::{Access, Completed, RemoteSlice, RemoteWord, TryError, Unsent
 use crate::error::VerbsError;
 use crate::memory::VerbsRegion;
 use crate::track::permit::{Permit, VerbsFetchPermit, VerbsWritePermit};
-use crate::track::send::{SendQueue, VerbsSendBuf, into_parts};
+use crate::track::send::{SendQueue, VerbsSendBuf};
 
 /// The longest operation: what every device takes (`max_msg_sz` of a port is 2^31 on most).
 const LONGEST: usize = 1 << 30;
@@ -168,7 +168,7 @@ impl SendQueue {
         if let Err(error) = checked {
             return Err(Unsent { buf, error });
         }
-        let (slot, len) = into_parts(buf);
+        let (slot, len) = buf.into_parts();
         let mut work = Work::of(ibv_wr_opcode::IBV_WR_RDMA_WRITE, self.slot_element(slot, len));
         if len <= self.inline {
             work.flags = ibv_send_flags::IBV_SEND_INLINE.0;
@@ -244,7 +244,7 @@ impl SendQueue {
             Ok(element) => element,
             Err(error) => return Err(Unsent { buf: (head, body), error }),
         };
-        let (slot, head_len) = into_parts(head);
+        let (slot, head_len) = head.into_parts();
         let mut work = Work::of(ibv_wr_opcode::IBV_WR_SEND, self.slot_element(slot, head_len));
         work.add(element);
         self.queue_operation(slot, work, Operation::Memory { tag, region: body, fetches: false }, |_| {});

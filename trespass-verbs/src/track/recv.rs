@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use rdma_mummy_sys::{ibv_recv_wr, ibv_sge, ibv_wc_status};
-use trespass_core::TryError;
+use rdma_mummy_sys::{ibv_recv_wr, ibv_sge, ibv_wc_flags, ibv_wc_status};
+use trespass_core::{Immediate, TryError};
 
 use crate::error::VerbsError;
 use crate::raw::cq::CompletionBatch;
@@ -21,6 +21,9 @@ pub struct VerbsRecvBuf {
     start: NonNull<u8>,
     len: u32,
     slot: u32,
+    /// The flags and the immediate data of the completion, as they came.
+    flags: u32,
+    word: u32,
     shared: Arc<Shared>,
 }
 
@@ -43,6 +46,13 @@ impl Deref for VerbsRecvBuf {
 impl AsRef<[u8]> for VerbsRecvBuf {
     fn as_ref(&self) -> &[u8] {
         self
+    }
+}
+
+impl Immediate for VerbsRecvBuf {
+    fn immediate(&self) -> Option<u32> {
+        let has_word = self.flags & ibv_wc_flags::IBV_WC_WITH_IMM.0 != 0;
+        has_word.then(|| u32::from_be(self.word))
     }
 }
 
@@ -142,8 +152,11 @@ impl RecvQueue {
                     ibv_wc_status::IBV_WC_SUCCESS => (completion.wr_id as u32, completion.byte_len, None),
                     _ => (completion.wr_id as u32, 0, Some(status::failure(completion))),
                 };
+                // SAFETY: the union holds immediate data where the flags say so, and is 4 bytes of anything otherwise.
+                let word = unsafe { completion.imm_data_invalidated_rkey_union.imm_data };
+                let beside = (completion.wc_flags, word);
                 match (self.complete(slot), failed) {
-                    (true, None) => return Ok(self.buffer(slot, len)),
+                    (true, None) => return Ok(self.buffer(slot, len, beside)),
                     (_, failed) => self.failed(failed.flatten()),
                 }
                 continue;
@@ -184,9 +197,9 @@ impl RecvQueue {
     }
 
     #[inline]
-    fn buffer(&self, slot: u32, len: u32) -> VerbsRecvBuf {
+    fn buffer(&self, slot: u32, len: u32, (flags, word): (u32, u32)) -> VerbsRecvBuf {
         let shared = Arc::clone(&self.shared);
-        VerbsRecvBuf { start: shared.recv_memory(slot), len: len.min(self.slot_size), slot, shared }
+        VerbsRecvBuf { start: shared.recv_memory(slot), len: len.min(self.slot_size), slot, flags, word, shared }
     }
 
     /// A flush says that the queue pair has failed, not why: the cause is with the sends, or is known already.

@@ -51,16 +51,32 @@ impl DerefMut for VerbsSendBuf {
     }
 }
 
+impl VerbsSendBuf {
+    /// A buffer of a slot of `shared` that nobody has.
+    #[inline]
+    pub(crate) fn new(shared: &Arc<Shared>, slot: u32, len: usize) -> Self {
+        Self { start: shared.send_memory(slot), len, slot, shared: Arc::clone(shared) }
+    }
+
+    #[inline]
+    pub(crate) fn is_of(&self, shared: &Arc<Shared>) -> bool {
+        Arc::ptr_eq(&self.shared, shared)
+    }
+
+    /// The slot and length, without giving the slot back.
+    #[inline]
+    pub(crate) fn into_parts(self) -> (u32, usize) {
+        let buf = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `buf` is not dropped and not used again, so this reference count is given back once, here.
+        drop(unsafe { std::ptr::read(&buf.shared) });
+        (buf.slot, buf.len)
+    }
+}
+
 impl SendBuf for VerbsSendBuf {
     #[inline]
     fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
-    }
-}
-
-impl VerbsSendBuf {
-    pub(super) fn is_of(&self, shared: &Arc<Shared>) -> bool {
-        Arc::ptr_eq(&self.shared, shared)
     }
 }
 
@@ -182,6 +198,27 @@ impl SendQueue {
 
     #[inline]
     pub(crate) fn send(&mut self, buf: VerbsSendBuf) -> Result<(), Unsent<VerbsSendBuf, VerbsError>> {
+        let slot = self.fill(buf)?;
+        self.requests[slot as usize].opcode = ibv_wr_opcode::IBV_WR_SEND;
+        Ok(())
+    }
+
+    #[inline]
+    pub(crate) fn send_immediate(
+        &mut self,
+        buf: VerbsSendBuf,
+        word: u32,
+    ) -> Result<(), Unsent<VerbsSendBuf, VerbsError>> {
+        let slot = self.fill(buf)?;
+        let request = &mut self.requests[slot as usize];
+        request.opcode = ibv_wr_opcode::IBV_WR_SEND_WITH_IMM;
+        request.imm_data_invalidated_rkey_union.imm_data = word.to_be();
+        Ok(())
+    }
+
+    /// Queues a buffer and says its slot; the caller says what sort of send it is.
+    #[inline]
+    fn fill(&mut self, buf: VerbsSendBuf) -> Result<u32, Unsent<VerbsSendBuf, VerbsError>> {
         if !buf.is_of(&self.shared) {
             return Err(Unsent { buf, error: VerbsError::ForeignBuffer });
         }
@@ -189,10 +226,10 @@ impl SendQueue {
             let error = self.cause();
             return Err(Unsent { buf, error });
         }
-        let (slot, len) = into_parts(buf);
+        let (slot, len) = buf.into_parts();
         self.elements[slot as usize][0].length = len as u32;
         self.link(slot, if len <= self.inline { ibv_send_flags::IBV_SEND_INLINE.0 } else { 0 });
-        Ok(())
+        Ok(slot)
     }
 
     /// Queues the request of `slot`, which is filled in.
@@ -418,15 +455,6 @@ impl Drop for SendQueue {
 #[inline]
 fn after<T>(at: u32, ring: &[T]) -> u32 {
     if at as usize + 1 == ring.len() { 0 } else { at + 1 }
-}
-
-/// The slot and length of a buffer, without giving the slot back.
-#[inline]
-pub(super) fn into_parts(buf: VerbsSendBuf) -> (u32, usize) {
-    let buf = std::mem::ManuallyDrop::new(buf);
-    // SAFETY: `buf` is not dropped and not used again, so this reference count is given back once, here.
-    drop(unsafe { std::ptr::read(&buf.shared) });
-    (buf.slot, buf.len)
 }
 
 fn blank_request(elements: &mut [ibv_sge; 2]) -> ibv_send_wr {

@@ -158,8 +158,14 @@ impl Shared {
     #[inline]
     pub(crate) fn give_back(&self, slot: u32) {
         self.given_back.push(slot);
-        // The push is a full fence, as is the receiver's store before it looks at the list once more: one of the two
-        // sees the other.
+        self.returned();
+    }
+
+    /// A receive buffer has come back.
+    #[inline]
+    pub(crate) fn returned(&self) {
+        // Putting it back was a full fence, as is the receiver's store before it looks at what came back once more: one
+        // of the two sees the other.
         if self.wake_after.load(Ordering::SeqCst) != AWAKE {
             let left = self.wake_after.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
             if left == Ok(1) {
@@ -192,7 +198,7 @@ pub(crate) struct Returns {
 const NONE: u32 = u32::MAX;
 
 impl Returns {
-    fn new(slots: usize) -> Self {
+    pub(crate) fn new(slots: usize) -> Self {
         Self { head: AtomicU32::new(NONE), links: (0..slots).map(|_| AtomicU32::new(NONE)).collect() }
     }
 

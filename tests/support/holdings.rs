@@ -1,0 +1,48 @@
+//! What this process holds, so that a test can show that nothing is left behind.
+#![allow(dead_code, reason = "each test uses its part")]
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::rdma;
+
+/// What this process holds of the devices, as the kernel counts it, and of the system.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Holdings {
+    /// Queue pairs, memory regions, completion queues and connection identifiers, a line for each device.
+    rdma: String,
+    /// What each descriptor is of, without the numbers that make each one different.
+    descriptors: Vec<String>,
+}
+
+impl Holdings {
+    pub(crate) fn now() -> Self {
+        let links = std::fs::read_dir("/proc/self/fd").expect("the descriptors");
+        let target = |link: std::io::Result<std::fs::DirEntry>| std::fs::read_link(link.ok()?.path()).ok();
+        let mut descriptors: Vec<_> = links
+            .filter_map(target)
+            .map(|path| path.display().to_string().replace(|c: char| c.is_ascii_digit(), ""))
+            .collect();
+        descriptors.sort();
+        Self { rdma: rdma::run(Command::new("rdma").args(["resource", "show"])), descriptors }
+    }
+
+    /// The driver tears down in its own time: what it holds now, once that is `self` or time is up.
+    pub(crate) fn or_latest(&self) -> Self {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let now = Self::now();
+            if now == *self || Instant::now() > deadline {
+                return now;
+            }
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// The resident memory of this process, in KiB.
+pub(crate) fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("the status of this process");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
+    line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+}

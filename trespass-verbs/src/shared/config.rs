@@ -1,0 +1,79 @@
+//! How tracks share their queues.
+
+use crate::config::VerbsConfig;
+use crate::device::{Device, cq_depth};
+use crate::error::VerbsError;
+
+/// The settings of [`VerbsShared`](crate::VerbsShared). The shape of messages and send slots is that of the fabric's
+/// configuration. Checked when the queues are made; a bad one is refused with the reason.
+///
+/// Memory: a track takes `send_slots + quota` times `max_message`, registered when it is made, from a pool that goes up to
+/// the `pool_limit` of the fabric once more for sends and once for receives. The queues keep the largest number of receive
+/// buffers that there was at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SharedConfig {
+    /// Tracks at once; the next is refused, with kind `Busy` on the side of the peer.
+    pub tracks: usize,
+    /// Receive buffers that each track may have: what its peer may have sent and this end has not given back.
+    pub quota: usize,
+}
+
+impl Default for SharedConfig {
+    fn default() -> Self {
+        Self { tracks: 64, quota: 32 }
+    }
+}
+
+impl SharedConfig {
+    /// The same, for so many tracks with this quota each.
+    #[must_use]
+    pub fn with_tracks(self, tracks: usize, quota: usize) -> Self {
+        Self { tracks, quota }
+    }
+
+    /// What can be checked without a device.
+    fn check(&self) -> Result<(), VerbsError> {
+        for (setting, value) in [("tracks", self.tracks), ("quota", self.quota)] {
+            if !(1..=1 << 15).contains(&value) {
+                let why = format!("is {value}; it has to be from 1 to {}", 1 << 15);
+                return Err(VerbsError::Config { setting, why });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the device has queues of that size.
+    pub(crate) fn check_with(&self, fabric: &VerbsConfig, device: &Device) -> Result<(), VerbsError> {
+        self.check()?;
+        let limits = device.context.query_device().map_err(|error| VerbsError::sideway("query the device", error))?;
+        let (receives, sends) = (self.tracks * self.quota, self.tracks * fabric.send_slots);
+        let within = |setting, what, wanted: usize, most: i32| {
+            if usize::try_from(most).is_ok_and(|most| wanted <= most) {
+                return Ok(());
+            }
+            let why = format!("times `tracks` asks for {what} of {wanted}, and {} has {most} at most", device.name);
+            Err(VerbsError::Config { setting, why })
+        };
+        within("quota", "a shared receive queue", receives, limits.max_srq_wr())?;
+        within("quota", "a completion queue", cq_depth(receives) as usize, limits.max_cqe())?;
+        within("send_slots", "a completion queue", cq_depth(sends) as usize, limits.max_cqe())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_setting_is_named() {
+        let refused = |tracks, quota| match SharedConfig::default().with_tracks(tracks, quota).check() {
+            Err(VerbsError::Config { setting, .. }) => setting,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(SharedConfig::default().check(), Ok(()));
+        assert_eq!(refused(0, 1), "tracks");
+        assert_eq!(refused(1, 0), "quota");
+        assert_eq!(refused(1, 1 << 16), "quota");
+    }
+}

@@ -1,0 +1,20 @@
+//! Reliable tracks that share their queues: one completion queue for all sends, one for all receives, one receive queue.
+//!
+//! A [`SharedQueue`](queue::SharedQueue) is a hub (see `hub`) with a queue pair for each member. A message takes whichever
+//! receive buffer is next, and is sorted by the queue pair that it came to. Each member may have as many buffers as its
+//! quota; the sum of all quotas is never more than there are buffers, so a member that holds all of its own takes none
+//! from the others.
+
+mod config;
+mod fabric;
+mod gate;
+mod queue;
+mod recv;
+mod track;
+
+pub use config::SharedConfig;
+pub(crate) use fabric::Claim;
+pub use fabric::{SharedIncoming, SharedListener, VerbsShared};
+pub(crate) use queue::SharedQueue;
+pub use recv::SharedRecvBuf;
+pub use track::{SharedReceiver, SharedSender, SharedTrack};
