@@ -527,23 +527,29 @@ impl VerbsDriver {
                 continue;
             }
             let limit = self.control.config.handshake_timeout;
-            let pausing = matches!(self.control.state().entries.get_mut(token), Some(Entry::Pausing(_)));
-            if pausing {
-                self.try_again(token);
-                continue;
-            }
-            let resolving = match self.control.state().entries.get_mut(token) {
+            let busy = |peer| VerbsError::Busy { peer };
+            let nobody =
+                |peer| VerbsError::Unreachable { peer, why: format!("nobody there answered within {limit:?}") };
+            let late = |_| VerbsError::TimedOut { what: "the handshake", limit };
+            let mut state = self.control.state();
+            let error: &dyn Fn(SocketAddr) -> VerbsError = match state.entries.get_mut(token) {
+                Some(Entry::Pausing(_)) => {
+                    drop(state);
+                    self.try_again(token);
+                    continue;
+                }
                 Some(Entry::Requested(requested)) => {
                     let _ = requested.id.reject(EXPIRED);
-                    false
+                    &late
                 }
-                Some(Entry::Resolving(_)) => true,
-                _ => false,
+                // Who was told to come again, and has, was kept waiting by that.
+                Some(Entry::Resolving(resolving)) if resolving.tries > 0 => &busy,
+                Some(Entry::Waiting(waiting)) if waiting.tries.is_some_and(|tries| tries > 0) => &busy,
+                Some(Entry::Resolving(_)) => &nobody,
+                _ => &late,
             };
-            self.fail(token, |peer| match resolving {
-                true => VerbsError::Unreachable { peer, why: format!("nobody there answered within {limit:?}") },
-                false => VerbsError::TimedOut { what: "the handshake", limit },
-            });
+            drop(state);
+            self.fail(token, error);
         }
     }
 
