@@ -40,9 +40,15 @@ impl Holdings {
     }
 }
 
-/// The resident memory of this process, in KiB.
+/// The resident memory of this process, in KiB. Without huge pages: the kernel makes one of many small ones, most of them
+/// never touched, whenever it likes.
 pub(crate) fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").expect("the status of this process");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
-    line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+    let of = |file: &str, name: &str| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+        line.split_whitespace().nth(1).and_then(|number| number.parse::<usize>().ok())
+    };
+    let resident = of("/proc/self/status", "VmRSS:").expect("the memory of this process");
+    // Not every kernel tells of them, and those that do not have none.
+    resident.saturating_sub(of("/proc/self/smaps_rollup", "AnonHugePages:").unwrap_or(0))
 }

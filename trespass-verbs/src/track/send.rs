@@ -198,9 +198,7 @@ impl SendQueue {
 
     #[inline]
     pub(crate) fn send(&mut self, buf: VerbsSendBuf) -> Result<(), Unsent<VerbsSendBuf, VerbsError>> {
-        let slot = self.fill(buf)?;
-        self.requests[slot as usize].opcode = ibv_wr_opcode::IBV_WR_SEND;
-        Ok(())
+        self.queue(buf, ibv_wr_opcode::IBV_WR_SEND, 0)
     }
 
     #[inline]
@@ -209,16 +207,16 @@ impl SendQueue {
         buf: VerbsSendBuf,
         word: u32,
     ) -> Result<(), Unsent<VerbsSendBuf, VerbsError>> {
-        let slot = self.fill(buf)?;
-        let request = &mut self.requests[slot as usize];
-        request.opcode = ibv_wr_opcode::IBV_WR_SEND_WITH_IMM;
-        request.imm_data_invalidated_rkey_union.imm_data = word.to_be();
-        Ok(())
+        self.queue(buf, ibv_wr_opcode::IBV_WR_SEND_WITH_IMM, word.to_be())
     }
 
-    /// Queues a buffer and says its slot; the caller says what sort of send it is.
     #[inline]
-    fn fill(&mut self, buf: VerbsSendBuf) -> Result<u32, Unsent<VerbsSendBuf, VerbsError>> {
+    fn queue(
+        &mut self,
+        buf: VerbsSendBuf,
+        opcode: ibv_wr_opcode::Type,
+        word: u32,
+    ) -> Result<(), Unsent<VerbsSendBuf, VerbsError>> {
         if !buf.is_of(&self.shared) {
             return Err(Unsent { buf, error: VerbsError::ForeignBuffer });
         }
@@ -228,8 +226,11 @@ impl SendQueue {
         }
         let (slot, len) = buf.into_parts();
         self.elements[slot as usize][0].length = len as u32;
+        let request = &mut self.requests[slot as usize];
+        request.opcode = opcode;
+        request.imm_data_invalidated_rkey_union.imm_data = word;
         self.link(slot, if len <= self.inline { ibv_send_flags::IBV_SEND_INLINE.0 } else { 0 });
-        Ok(slot)
+        Ok(())
     }
 
     /// Queues the request of `slot`, which is filled in.
