@@ -86,6 +86,18 @@ impl Conn {
         self.orphans.lock().unwrap_or_else(PoisonError::into_inner).extend(memory);
     }
 
+    /// Ends the connection after a failure, of which `Closed` is none. The peer is told at once where it may be reached: what its
+    /// device refused, only this end knows. Over a link that is down nothing is said: the connection manager would go on
+    /// trying, and refuse new connections between queue pairs of the same numbers for that long.
+    pub(crate) fn fail(&self, failure: VerbsError) {
+        if failure.may_be_the_link() {
+            self.qp.fail();
+            self.shared.end(Some(failure));
+        } else {
+            self.end((failure != VerbsError::Closed).then_some(failure));
+        }
+    }
+
     /// Ends the connection: nothing goes out any more, what is in flight is flushed, the peer is told, both sides wake.
     pub(crate) fn end(&self, failure: Option<VerbsError>) {
         self.qp.fail();

@@ -237,7 +237,7 @@ impl RecvQueue {
 
     #[cold]
     fn fail(&self, failure: VerbsError) {
-        self.conn.end((failure != VerbsError::Closed).then_some(failure));
+        self.conn.fail(failure);
     }
 
     /// Posts what came back, once it is worth a doorbell or the device has fewer than `plenty`.

@@ -388,7 +388,7 @@ impl SendQueue {
     /// Ends the track, and returns the first cause.
     #[cold]
     pub(super) fn fail(&self, failure: VerbsError) -> VerbsError {
-        self.conn.end((failure != VerbsError::Closed).then_some(failure));
+        self.conn.fail(failure);
         self.shared.cause()
     }
 
