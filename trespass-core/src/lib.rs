@@ -32,11 +32,9 @@ pub use delivery::{Datagram, Delivery, InOrder, Lossless, Reliable, Unordered};
 pub use drive::{Drive, block_on};
 pub use error::{ErrorKind, TransportError, TryError, Unsent};
 pub use fabric::{Fabric, Incoming, Listener, ThreadFabric};
-pub use memory::{
-    Access, Completed, MemoryFabric, Region, RemoteMemory, RemoteMemoryExt, SharedRegion, ThreadMemoryFabric, Window,
-};
+pub use memory::{Access, Completed, MemoryFabric, Region, RemoteMemory, SharedRegion, ThreadMemoryFabric, Window};
 pub use port::{Immediate, ImmediateSend, Port, PortExt, PortFabric, Sourced};
-pub use sugar::{ListenerExt, RecvSideExt, SendSideExt, poll_recv, poll_reserve};
+pub use sugar::{ListenerExt, RecvSideExt, RemoteMemoryExt, SendSideExt, poll_recv, poll_reserve};
 pub use time::{SystemSleep, SystemTimer, Timer, TimerQueue};
 pub use track::{Address, Endpoint, Limits, RecvSide, SendSide, ThreadTrack, Track};
 #[cfg(feature = "zerocopy")]

@@ -8,7 +8,6 @@
 // What is refused is handed back, so results are long; an alias would hide which things come back.
 #![allow(clippy::type_complexity)]
 
-use std::future::{Future, poll_fn};
 use std::ops::{DerefMut, Range};
 use std::task::{Context, Poll};
 
@@ -180,7 +179,7 @@ impl<R, E> Completed<R, E> {
 /// - A peer that refuses an access ends the track: the operation's error is kind `RemoteAccess`, and so is the track's.
 ///
 /// # For users
-/// Permit, queue, flush, complete; the `async` forms are in [`RemoteMemoryExt`]. `tag` is yours: it comes back with the
+/// Permit, queue, flush, complete; the `async` forms are in [`RemoteMemoryExt`](crate::RemoteMemoryExt). `tag` is yours: it comes back with the
 /// completion. A write is there before a message that is sent after it arrives; a read may be answered before or after what
 /// is queued behind it is done. Operations complete in the order in which they were queued. Take completions
 /// before you wait for a permit or a slot: all may be in completions.
@@ -502,66 +501,6 @@ pub trait RemoteMemory: SendSide {
     /// Ready when [`try_complete`](RemoteMemory::try_complete) would not say `WouldBlock`. One waker of its own: the latest
     /// wins. Flushes first; then arms notification and looks again, so that no edge is lost.
     fn poll_complete_ready(&mut self, cx: &mut Context<'_>) -> Poll<()>;
-}
-
-/// `async` forms of [`RemoteMemory`]. Each borrows the side alone and holds no memory; dropping one at any await loses
-/// nothing.
-pub trait RemoteMemoryExt: RemoteMemory {
-    /// Waits for the right to queue a write.
-    ///
-    /// # Errors
-    /// What ended the track.
-    fn write_permit(&mut self) -> impl Future<Output = Result<Self::WritePermit, Self::Error>> + use<'_, Self>;
-
-    /// Waits for the right to queue a read or an atomic operation.
-    ///
-    /// # Errors
-    /// What ended the track.
-    fn fetch_permit(&mut self) -> impl Future<Output = Result<Self::FetchPermit, Self::Error>> + use<'_, Self>;
-
-    /// Waits for the next operation that is over.
-    ///
-    /// # Errors
-    /// What ended the track, once nothing more comes back.
-    fn completed(
-        &mut self,
-    ) -> impl Future<Output = Result<Completed<Self::Region, Self::Error>, Self::Error>> + use<'_, Self>;
-}
-
-impl<S: RemoteMemory + ?Sized> RemoteMemoryExt for S {
-    #[inline]
-    fn write_permit(&mut self) -> impl Future<Output = Result<Self::WritePermit, Self::Error>> + use<'_, S> {
-        poll_fn(|cx| poll_try(self, cx, S::try_write_permit, S::poll_write_permit_ready))
-    }
-
-    #[inline]
-    fn fetch_permit(&mut self) -> impl Future<Output = Result<Self::FetchPermit, Self::Error>> + use<'_, S> {
-        poll_fn(|cx| poll_try(self, cx, S::try_fetch_permit, S::poll_fetch_permit_ready))
-    }
-
-    #[inline]
-    fn completed(
-        &mut self,
-    ) -> impl Future<Output = Result<Completed<Self::Region, Self::Error>, Self::Error>> + use<'_, S> {
-        poll_fn(|cx| poll_try(self, cx, S::try_complete, S::poll_complete_ready))
-    }
-}
-
-/// Tries, or waits until a try is worth it.
-#[inline]
-fn poll_try<S: ?Sized, T, E>(
-    side: &mut S,
-    cx: &mut Context<'_>,
-    attempt: impl Fn(&mut S) -> Result<T, TryError<E>>,
-    ready: impl Fn(&mut S, &mut Context<'_>) -> Poll<()>,
-) -> Poll<Result<T, E>> {
-    loop {
-        match attempt(side) {
-            Ok(value) => return Poll::Ready(Ok(value)),
-            Err(TryError::Failed(error)) => return Poll::Ready(Err(error)),
-            Err(TryError::WouldBlock) => std::task::ready!(ready(side, cx)),
-        }
-    }
 }
 
 /// A fabric with one-sided memory.

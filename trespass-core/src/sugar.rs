@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use crate::error::TryError;
 use crate::fabric::Listener;
+use crate::memory::{Completed, RemoteMemory};
 use crate::track::{RecvSide, SendSide};
 
 /// `async` forms of [`SendSide`]. Each borrows the side alone; dropping one at any await loses nothing.
@@ -94,6 +95,66 @@ pub fn poll_recv<R: RecvSide + ?Sized>(side: &mut R, cx: &mut Context<'_>) -> Po
             Ok(buf) => return Poll::Ready(Ok(buf)),
             Err(TryError::Failed(error)) => return Poll::Ready(Err(error)),
             Err(TryError::WouldBlock) => std::task::ready!(side.poll_recv_ready(cx)),
+        }
+    }
+}
+
+/// `async` forms of [`RemoteMemory`]. Each borrows the side alone and holds no memory; dropping one at any await loses
+/// nothing.
+pub trait RemoteMemoryExt: RemoteMemory {
+    /// Waits for the right to queue a write.
+    ///
+    /// # Errors
+    /// What ended the track.
+    fn write_permit(&mut self) -> impl Future<Output = Result<Self::WritePermit, Self::Error>> + use<'_, Self>;
+
+    /// Waits for the right to queue a read or an atomic operation.
+    ///
+    /// # Errors
+    /// What ended the track.
+    fn fetch_permit(&mut self) -> impl Future<Output = Result<Self::FetchPermit, Self::Error>> + use<'_, Self>;
+
+    /// Waits for the next operation that is over.
+    ///
+    /// # Errors
+    /// What ended the track, once nothing more comes back.
+    fn completed(
+        &mut self,
+    ) -> impl Future<Output = Result<Completed<Self::Region, Self::Error>, Self::Error>> + use<'_, Self>;
+}
+
+impl<S: RemoteMemory + ?Sized> RemoteMemoryExt for S {
+    #[inline]
+    fn write_permit(&mut self) -> impl Future<Output = Result<Self::WritePermit, Self::Error>> + use<'_, S> {
+        poll_fn(|cx| poll_try(self, cx, S::try_write_permit, S::poll_write_permit_ready))
+    }
+
+    #[inline]
+    fn fetch_permit(&mut self) -> impl Future<Output = Result<Self::FetchPermit, Self::Error>> + use<'_, S> {
+        poll_fn(|cx| poll_try(self, cx, S::try_fetch_permit, S::poll_fetch_permit_ready))
+    }
+
+    #[inline]
+    fn completed(
+        &mut self,
+    ) -> impl Future<Output = Result<Completed<Self::Region, Self::Error>, Self::Error>> + use<'_, S> {
+        poll_fn(|cx| poll_try(self, cx, S::try_complete, S::poll_complete_ready))
+    }
+}
+
+/// Tries, or waits until a try is worth it.
+#[inline]
+fn poll_try<S: ?Sized, T, E>(
+    side: &mut S,
+    cx: &mut Context<'_>,
+    attempt: impl Fn(&mut S) -> Result<T, TryError<E>>,
+    ready: impl Fn(&mut S, &mut Context<'_>) -> Poll<()>,
+) -> Poll<Result<T, E>> {
+    loop {
+        match attempt(side) {
+            Ok(value) => return Poll::Ready(Ok(value)),
+            Err(TryError::Failed(error)) => return Poll::Ready(Err(error)),
+            Err(TryError::WouldBlock) => std::task::ready!(ready(side, cx)),
         }
     }
 }
