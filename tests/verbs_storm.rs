@@ -2,6 +2,7 @@
 #![cfg(feature = "verbs")]
 
 use std::collections::HashSet;
+use std::fmt::{Debug, Display};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,9 +11,10 @@ use std::time::{Duration, Instant};
 use futures_executor::block_on;
 use futures_util::future::{FutureExt, join_all};
 use trespass_core::{
-    ErrorKind, Fabric, Incoming, Listener, ListenerExt, RecvSideExt, SendSide, SendSideExt, Timer, TransportError,
+    ErrorKind, Fabric, Incoming, Listener, ListenerExt, RecvSideExt, SendSideExt, ThreadFabric, Timer, Track,
+    TransportError,
 };
-use trespass_verbs::{ReliableTrack, VerbsConfig, VerbsError, VerbsFabric};
+use trespass_verbs::{ReliableTrack, SharedConfig, VerbsConfig, VerbsFabric, VerbsShared};
 
 #[path = "support/rdma.rs"]
 mod rdma;
@@ -29,13 +31,14 @@ fn config() -> VerbsConfig {
     VerbsConfig::default().with_slots(256, 4, 4).with_timeouts(Duration::from_secs(300), Duration::from_secs(30))
 }
 
-struct World {
-    server: VerbsFabric,
-    client: VerbsFabric,
+/// The fabrics of both ends, each with a driver that can be waited for.
+struct World<F> {
+    server: F,
+    client: F,
     drivers: [std::thread::JoinHandle<()>; 2],
 }
 
-impl World {
+impl World<VerbsFabric> {
     fn new(config: VerbsConfig) -> Self {
         let fabric = |ip, config: VerbsConfig| {
             let (fabric, driver) = VerbsFabric::open_manual(config.with_local(ip)).expect("the device");
@@ -46,6 +49,14 @@ impl World {
         Self { server, client, drivers: [one, other] }
     }
 
+    /// The same, with tracks that share their queues.
+    fn sharing(self, config: &SharedConfig) -> World<VerbsShared> {
+        let share = |fabric: VerbsFabric| fabric.shared(config.clone()).expect("shared queues");
+        World { server: share(self.server), client: share(self.client), drivers: self.drivers }
+    }
+}
+
+impl<F: ThreadFabric<Addr = SocketAddr>> World<F> {
     /// Ends when everything is torn down, so that the next test has the machine for itself. All tracks are gone by then.
     fn end(self) {
         drop((self.server, self.client));
@@ -55,7 +66,7 @@ impl World {
     }
 
     /// `count` connects at once to one listener, which accepts each as it comes.
-    fn storm(&self, count: usize) -> Vec<(ReliableTrack, ReliableTrack)> {
+    fn storm(&self, count: usize) -> Vec<(F::Track, F::Track)> {
         let mut listener = self.server.listen(&SocketAddr::new(rdma::addresses().1, 0)).expect("a listener");
         let addr = listener.local();
         let begun = Instant::now();
@@ -79,7 +90,7 @@ impl World {
     }
 }
 
-fn tell_failures(what: &str, outcomes: &[Result<ReliableTrack, VerbsError>]) {
+fn tell_failures<T, E: Display>(what: &str, outcomes: &[Result<T, E>]) {
     let failures: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
     if let Some(first) = failures.first() {
         panic!("{} of {} failed to {what}; the first: {first}", failures.len(), outcomes.len());
@@ -87,10 +98,7 @@ fn tell_failures(what: &str, outcomes: &[Result<ReliableTrack, VerbsError>]) {
 }
 
 /// Pairs both ends up, by a message through each.
-fn joined(
-    connected: Vec<Result<ReliableTrack, VerbsError>>,
-    accepted: Vec<Result<ReliableTrack, VerbsError>>,
-) -> Vec<(ReliableTrack, ReliableTrack)> {
+fn joined<T: Track, E: Debug>(connected: Vec<Result<T, E>>, accepted: Vec<Result<T, E>>) -> Vec<(T, T)> {
     let mut near: Vec<_> = connected.into_iter().map(|track| Some(track.expect("connected"))).collect();
     let mut named = HashSet::new();
     block_on(async {
@@ -109,14 +117,14 @@ fn joined(
     })
 }
 
-async fn say(track: &mut ReliableTrack, number: u64) {
+async fn say<T: Track>(track: &mut T, number: u64) {
     let mut buf = track.reserve(8).await.expect("a slot");
     buf.copy_from_slice(&number.to_le_bytes());
     track.send(buf).expect("sent");
     track.flush().expect("flushed");
 }
 
-async fn hear(track: &mut ReliableTrack) -> u64 {
+async fn hear<T: Track>(track: &mut T) -> u64 {
     let message = track.recv().await.expect("a message");
     u64::from_le_bytes(message[..].try_into().expect("8 bytes"))
 }
@@ -310,12 +318,27 @@ impl Memory {
 #[test]
 fn child_with_idle_connections() {
     let Ok(shape) = std::env::var("TRESPASS_TEST_CHILD") else { return };
-    let [bytes, slots, count] =
+    let [bytes, slots, count, shared] =
         shape.split(' ').map(|number| number.parse().expect("a number")).collect::<Vec<_>>()[..]
     else {
         panic!("not a shape: {shape}");
     };
     let world = World::new(config().with_slots(bytes, slots, slots));
+    match shared {
+        0 => idle(&world, bytes, slots, count, ""),
+        // One more, for the first.
+        _ => idle(
+            &world.sharing(&SharedConfig::default().with_tracks(count + 1, slots)),
+            bytes,
+            slots,
+            count,
+            ", shared",
+        ),
+    }
+}
+
+/// Makes connections that do nothing, and prints what each end of one takes.
+fn idle<F: ThreadFabric<Addr = SocketAddr>>(world: &World<F>, bytes: usize, slots: usize, count: usize, how: &str) {
     // What the first connection of a process costs, once.
     let _first = world.storm(1);
     let before = Memory::now();
@@ -328,7 +351,7 @@ fn child_with_idle_connections() {
     let [resident, kernel, slab] = [resident, kernel, after.slab - before.slab].map(per_track);
     // Of the machine only sums are known, with what else goes on there: few connections are lost in it.
     let kernel = if count < 1000 { "–".to_owned() } else { format!("{kernel:.0}, of it slab {slab:.0}") };
-    println!("row: | {slots} of {bytes} bytes | {count} | {resident:.1} | {kernel} |");
+    println!("row: | {slots} of {bytes} bytes{how} | {count} | {resident:.1} | {kernel} |");
     let slots = (2 * bytes * slots) as f64 / 1024.0;
     assert!(count < 1000 || resident < slots + 64.0, "{resident} KiB per idle track, and its slots take {slots}");
 }
@@ -340,13 +363,13 @@ fn memory_per_idle_connection() {
     let _alone = alone();
     eprintln!("| slots each way | connections | resident KiB per track | kernel's KiB per track |");
     eprintln!("|---|---|---|---|");
-    for (bytes, slots) in [(256, 4), (1024, 16)] {
+    for (bytes, slots, shared) in [(256, 4, 0), (256, 4, 1), (1024, 16, 0), (1024, 16, 1)] {
         for count in [1, 100, 1000] {
             let me = std::env::current_exe().expect("this program");
             let output = rdma::run(
                 std::process::Command::new(me)
                     .args(["--exact", "child_with_idle_connections", "--nocapture"])
-                    .env("TRESPASS_TEST_CHILD", format!("{bytes} {slots} {count}")),
+                    .env("TRESPASS_TEST_CHILD", format!("{bytes} {slots} {count} {shared}")),
             );
             let row = output.lines().find_map(|line| Some(line.split_once("row: ")?.1));
             eprintln!("{}", row.unwrap_or_else(|| panic!("no row in {output}")));
