@@ -15,7 +15,8 @@ use std::time::Duration;
 use rdma_mummy_sys::{ibv_ah_attr, ud_t};
 
 use super::entry::{Entry, ListenerShared, Request};
-use super::handshake::{BUSY, EXPIRED, REFUSED, listen_error};
+use super::handshake::{BUSY, EXPIRED, REFUSED};
+use super::setup::listen_error;
 use super::{Control, Handle, State, Ticket, VerbsDriver};
 use crate::datagram::{Datagrams, Hello, KEYS, Parts, Port, UnreliableTrack, VerbsPeer, VerbsPort, Wanted, gid_of};
 use crate::error::VerbsError;

@@ -140,6 +140,19 @@ impl Established {
 }
 
 impl Entry {
+    /// When something has to have happened, where there is such a time.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        match self {
+            Self::Resolving(resolving) => Some(resolving.deadline),
+            Self::Pausing(pausing) => Some(pausing.again),
+            Self::Waiting(waiting) => Some(waiting.deadline),
+            Self::Requested(requested) => Some(requested.deadline),
+            Self::Seeking(seeking) => Some(seeking.step),
+            Self::Asking(asking) => Some(asking.deadline),
+            Self::Listening(_) | Self::Established(_) | Self::Port(_) | Self::Shared(_) => None,
+        }
+    }
+
     /// Ends it, whatever it is, because the driver ends.
     pub(crate) fn shut(self) {
         match self {

@@ -30,6 +30,7 @@ mod again;
 mod datagrams;
 mod entry;
 mod handshake;
+mod setup;
 mod slab;
 
 pub(crate) use datagrams::Want;
