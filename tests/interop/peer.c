@@ -13,8 +13,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <rdma/rdma_cma.h>
-#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,6 +48,7 @@ struct hello {
 _Static_assert(sizeof(struct window) == 24 && sizeof(struct order) == 56 && sizeof(struct hello) == DATA, "no padding");
 
 static struct rdma_event_channel *channel;
+static struct ibv_comp_channel *completions;
 static struct ibv_cq *sends, *receives;
 static struct ibv_qp *qp;
 static struct ibv_mr *mr;
@@ -62,12 +63,33 @@ static void check(int ok, const char *what) {
     }
 }
 
+static int is_done(struct ibv_cq *cq, struct ibv_wc *wc) {
+    int n = ibv_poll_cq(cq, 1, wc);
+    check(n >= 0, "ibv_poll_cq");
+    return n;
+}
+
+static void arm(struct ibv_cq *cq) {
+    check(ibv_req_notify_cq(cq, 0) == 0, "ibv_req_notify_cq");
+}
+
+/* Sleeps until something may have completed. */
+static void sleep_on_completions(void) {
+    struct ibv_cq *cq;
+    void *context;
+    check(ibv_get_cq_event(completions, &cq, &context) == 0, "ibv_get_cq_event");
+    ibv_ack_cq_events(cq, 1);
+}
+
 static struct ibv_wc next(struct ibv_cq *cq) {
     struct ibv_wc wc;
-    int n;
-    while ((n = ibv_poll_cq(cq, 1, &wc)) == 0)
-        sched_yield();
-    check(n == 1, "ibv_poll_cq");
+    for (int armed = 0; !is_done(cq, &wc); armed = !armed) {
+        /* What completed before it was armed gives no event. */
+        if (armed)
+            sleep_on_completions();
+        else
+            arm(cq);
+    }
     return wc;
 }
 
@@ -81,8 +103,10 @@ static void post_receive(uint64_t slot) {
 static void build(struct rdma_cm_id *id, enum ibv_qp_type type, uint32_t key) {
     struct ibv_pd *pd = ibv_alloc_pd(id->verbs);
     check(pd != NULL, "ibv_alloc_pd");
-    sends = ibv_create_cq(id->verbs, 4, NULL, NULL, 0);
-    receives = ibv_create_cq(id->verbs, SLOTS, NULL, NULL, 0);
+    completions = ibv_create_comp_channel(id->verbs);
+    check(completions != NULL, "ibv_create_comp_channel");
+    sends = ibv_create_cq(id->verbs, 4, NULL, completions, 0);
+    receives = ibv_create_cq(id->verbs, SLOTS, NULL, completions, 0);
     check(sends && receives, "ibv_create_cq");
     int access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_ATOMIC;
     mr = ibv_reg_mr(pd, memory, sizeof memory, access);
@@ -320,19 +344,30 @@ static void answer_requests(struct hello *hello) {
     rdma_ack_cm_event(event);
 }
 
+/* Sleeps until there is a request, or something may have completed. */
+static void sleep_on_both(void) {
+    struct pollfd both[] = {{.fd = channel->fd, .events = POLLIN}, {.fd = completions->fd, .events = POLLIN}};
+    check(poll(both, 2, -1) > 0, "poll");
+    if (both[1].revents != 0)
+        sleep_on_completions();
+}
+
 /* Echoes datagrams, up to one that says "q". Whoever looks for a port has the key of all ports. */
 static void answer(const char *local) {
     struct rdma_cm_id *id = listening(local, RDMA_PS_UDP);
     struct hello hello = {0};
     struct ibv_wc wc;
+    int armed = 0;
     build(id, IBV_QPT_UD, PORT_KEY);
     check(fcntl(channel->fd, F_SETFL, O_NONBLOCK) == 0, "fcntl");
     for (int more = 1; more;) {
         answer_requests(&hello);
-        int n = ibv_poll_cq(receives, 1, &wc);
-        check(n >= 0, "ibv_poll_cq");
-        if (n == 0) {
-            sched_yield();
+        if (!is_done(receives, &wc)) {
+            if (!armed)
+                arm(receives);
+            else
+                sleep_on_both();
+            armed = !armed;
             continue;
         }
         check(wc.status == IBV_WC_SUCCESS && wc.byte_len >= GRH, "a datagram");
