@@ -4,9 +4,9 @@
 
 use std::io::{BufRead, BufReader, Lines};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::OnceLock;
 
 use futures_executor::block_on;
 use trespass_core::{
@@ -22,49 +22,34 @@ use trespass_verbs::{
 mod rdma;
 use rdma::needs_rdma;
 
-/// The built program; its file goes with the last test that uses it.
-struct Program(PathBuf);
-
-impl Program {
-    fn built() -> Arc<Self> {
-        static BUILT: Mutex<Weak<Program>> = Mutex::new(Weak::new());
-        let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(program) = built.upgrade() {
-            return program;
-        }
-        // The tree may be read-only.
-        let path = std::env::temp_dir().join(format!("trespass-peer-{}", std::process::id()));
+/// The built program, in the folder for what is temporary: the tree may be read-only. Built once for each run of the tests,
+/// under a name of its own, and put in place of that of the run before.
+fn program() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let path = std::env::temp_dir().join("trespass-interop-peer");
+        let fresh = path.with_extension(std::process::id().to_string());
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/peer.c");
         let mut gcc = Command::new("gcc");
-        gcc.args(["-O2", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&path).args([source, "-libverbs", "-lrdmacm"]);
+        gcc.args(["-O2", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&fresh).args([source, "-libverbs", "-lrdmacm"]);
         rdma::run(&mut gcc);
-        let program = Arc::new(Self(path));
-        *built = Arc::downgrade(&program);
-        program
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // What is left behind is one file in the folder for such.
-        let _ = std::fs::remove_file(&self.0);
-    }
+        std::fs::rename(&fresh, &path).expect("a program in place of the one before");
+        path
+    })
 }
 
 /// The C program, running. It ends by itself within a minute, whatever happens.
 struct Peer {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
-    _program: Arc<Program>,
 }
 
 impl Peer {
     fn run(args: &[String]) -> Self {
-        let program = Program::built();
         let mut child =
-            Command::new(&program.0).args(args).stdout(Stdio::piped()).spawn().expect("the program that was built");
+            Command::new(program()).args(args).stdout(Stdio::piped()).spawn().expect("the program that was built");
         let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        Self { child, lines, _program: program }
+        Self { child, lines }
     }
 
     /// One that waits, on the far device, and where.
