@@ -1,5 +1,5 @@
 //! Where there is RDMA to test with, and what to do where there is none.
-#![allow(dead_code, unused_macros, unused_imports, reason = "each test uses its part")]
+#![allow(dead_code, unused_macros, unused_imports, unexpected_cfgs, reason = "each test uses its part")]
 
 use std::net::IpAddr;
 
