@@ -7,8 +7,11 @@ use std::task::{Context, Poll, Waker};
 use allocation_counter::measure;
 use futures_executor::block_on;
 use trespass_carriers::{MessageCarrier, MessageConfig};
-use trespass_core::{Fabric, Incoming, Listener, ListenerExt, RecvSide, Role, SendSide, TryError};
-use trespass_verbs::{DatagramConfig, ReliableTrack, UnreliableTrack, VerbsConfig};
+use trespass_core::{
+    Access, Completed, Fabric, Incoming, Listener, ListenerExt, MemoryFabric, RecvSide, Region, RemoteMemory, Role,
+    SendSide, SharedRegion, TryError, Window,
+};
+use trespass_verbs::{DatagramConfig, ReliableTrack, UnreliableTrack, VerbsConfig, VerbsError, VerbsRegion};
 
 #[path = "support/rdma.rs"]
 mod rdma;
@@ -129,6 +132,72 @@ fn a_datagram_allocates_nothing() {
     round(1);
     let info = measure(|| [0, 1, 64, 256, 257, 1000].into_iter().cycle().take(100).for_each(&mut round));
     assert_eq!(info.count_total, 0, "{info:?}");
+}
+
+/// What is over next; the processor is left to the device, which may be software.
+fn completed(track: &mut ReliableTrack) -> Completed<VerbsRegion, VerbsError> {
+    loop {
+        match track.try_complete() {
+            Ok(completed) => return completed,
+            Err(TryError::WouldBlock) => std::thread::yield_now(),
+            Err(TryError::Failed(error)) => panic!("{error}"),
+        }
+    }
+}
+
+fn memory_of(completed: Completed<VerbsRegion, VerbsError>) -> VerbsRegion {
+    match completed {
+        Completed::Memory { region, result: Ok(()), .. } => region,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_operation_allocates_nothing() {
+    needs_rdma!();
+    let (client, server) = rdma::addresses();
+    let open = |ip| rdma::fabric(ip, VerbsConfig::default().with_slots(4096, 8, 8));
+    let (client, server) = (open(client), open(server));
+    let mut listener = server.listen(&std::net::SocketAddr::new(rdma::addresses().1, 0)).expect("a listener");
+    let connecting = client.connect(&listener.local());
+    let (mut near, mut far) = block_on(async {
+        let accepted = listener.incoming().await.expect("a request").accept().await.expect("accepted");
+        (connecting.await.expect("connected"), accepted)
+    });
+    let shared = server.alloc(8192).expect("memory").share();
+    let window = shared.export(0..8192, Access::ReadWrite).expect("a window");
+    let (slice, word) = (window.remote().slice(8, 5000).expect("inside"), window.remote().word(0).expect("aligned"));
+    let mut regions = vec![client.alloc(6000).expect("memory")];
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut round = |near: &mut ReliableTrack, far: &mut ReliableTrack| {
+        let region = regions.pop().expect("it came back");
+        let permit = near.try_write_permit().expect("a permit");
+        near.write(permit, region, 100, slice, 0).expect("queued");
+        let _ = near.poll_complete_ready(&mut cx);
+        let region = memory_of(completed(near));
+        let permit = near.try_fetch_permit().expect("a permit");
+        near.read(permit, region, 1000, slice, 1).expect("queued");
+        let permit = near.try_fetch_permit().expect("a permit");
+        near.fetch_add(permit, word, 1, 2).expect("queued");
+        let permit = near.try_fetch_permit().expect("a permit");
+        near.compare_swap(permit, word, 0, 1, 3).expect("queued");
+        drop(near.try_fetch_permit().expect("a permit"));
+        let buf = near.try_reserve(64).expect("a slot");
+        near.write_buf(buf, window.remote().slice(6000, 64).expect("inside")).expect("queued");
+        near.flush().expect("flushed");
+        let region = memory_of(completed(near));
+        assert!(matches!(completed(near), Completed::Word { result: Ok(_), .. }));
+        assert!(matches!(completed(near), Completed::Word { result: Ok(_), .. }));
+        let head = near.try_reserve(10).expect("a slot");
+        near.send_gathered(head, region, 0..1000, 4).expect("queued");
+        near.flush().expect("flushed");
+        assert_eq!(take(far), 1010);
+        regions.push(memory_of(completed(near)));
+    };
+    round(&mut near, &mut far);
+    let info = measure(|| (0..100).for_each(|_| round(&mut near, &mut far)));
+    assert_eq!(info.count_total, 0, "{info:?}");
+    assert_eq!(shared.load(0), Ok(101));
 }
 
 /// One message from `near` to `far`, of any length, without an executor: both ends are called in turn until it is there.

@@ -2,14 +2,18 @@
 //! the one that scripts/with-rdma makes: two devices on a veth pair.
 #![cfg(feature = "verbs")]
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_executor::block_on;
-use trespass_core::{ErrorKind, RecvSide, RecvSideExt, SendSide, SendSideExt, TransportError, TryError};
-use trespass_verbs::{ReliableTrack, VerbsConfig, VerbsError};
+use trespass_core::{
+    Access, Completed, ErrorKind, Fabric, Incoming, Listener, ListenerExt, MemoryFabric, RecvSide, RecvSideExt, Region,
+    RemoteMemory, RemoteMemoryExt, SendSide, SendSideExt, SharedRegion, TransportError, TryError, Window,
+};
+use trespass_verbs::{ReliableTrack, VerbsConfig, VerbsError, leaked_registrations};
 
 #[path = "support/rdma.rs"]
 mod rdma;
@@ -171,4 +175,83 @@ fn the_peers_link_down_is_a_typed_error_in_time() {
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert!(matches!(error.kind(), ErrorKind::Device | ErrorKind::Disconnected), "{error}");
     a_new_connection_works();
+}
+
+/// Reads with as many under way as the track lets until it has ended and all have come back, and takes `link` down after
+/// some. How long the rest took, and with what the track ended.
+fn cut_under_reads(link: &str) -> (Duration, VerbsError) {
+    let (client, server) = rdma::addresses();
+    let open = |ip| rdma::fabric(ip, VerbsConfig::default());
+    let (client, server) = (open(client), open(server));
+    let mut listener = server.listen(&SocketAddr::new(rdma::addresses().1, 0)).expect("a listener");
+    let connecting = client.connect(&listener.local());
+    let (mut near, _far) = block_on(async {
+        let accepted = listener.incoming().await.expect("a request").accept().await.expect("accepted");
+        (connecting.await.expect("connected"), accepted)
+    });
+    let len = 100_000;
+    let shared = server.alloc(len).expect("memory").share();
+    let window = shared.export(0..len, Access::ReadOnly).expect("a window");
+    let whole = window.remote().slice(0, len).expect("inside");
+    let mut idle: Vec<_> = (0..near.fetch_slots()).map(|_| client.alloc(len).expect("memory")).collect();
+    let (all, mut worked, mut failed) = (idle.len(), 0, 0);
+    let mut cut = None;
+    loop {
+        while let Some(region) = idle.pop() {
+            let Ok(permit) = near.try_fetch_permit() else {
+                idle.push(region);
+                break;
+            };
+            if let Err(unsent) = near.read(permit, region, 0, whole, 0) {
+                idle.push(unsent.buf.1);
+                break;
+            }
+        }
+        match block_on(near.completed()) {
+            Ok(Completed::Memory { region, result, .. }) => {
+                idle.push(region);
+                match result {
+                    Ok(()) => worked += 1,
+                    Err(error) => {
+                        assert!(matches!(error.kind(), ErrorKind::Device | ErrorKind::Disconnected), "{error}");
+                        failed += 1;
+                    }
+                }
+            }
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => {
+                let took = cut.map(|cut: Instant| cut.elapsed()).expect("it ended after the cut");
+                assert_eq!(idle.len(), all, "all memory came back");
+                assert!(failed > 0, "reads were under way");
+                ip(&format!("link set {link} up"));
+                return (took, error);
+            }
+        }
+        if worked >= 50 && cut.is_none() {
+            ip(&format!("link set {link} down"));
+            cut = Some(Instant::now());
+        }
+    }
+}
+
+fn gives_reads_back_in_time(link: &str) {
+    let Some(_network) = network() else { return };
+    let (took, error) = cut_under_reads(link);
+    eprintln!("{link} down under reads: {error} after {took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(matches!(error.kind(), ErrorKind::Device | ErrorKind::Disconnected), "{error}");
+    assert_eq!(leaked_registrations(), 0);
+    a_new_connection_works();
+}
+
+#[test]
+fn the_own_link_down_gives_reads_back_in_time() {
+    needs_rdma!();
+    gives_reads_back_in_time("veth0");
+}
+
+#[test]
+fn the_peers_link_down_gives_reads_back_in_time() {
+    needs_rdma!();
+    gives_reads_back_in_time("veth1");
 }
