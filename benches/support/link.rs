@@ -33,7 +33,7 @@ pub(crate) fn number(message: &[u8]) -> u64 {
     message.first_chunk().map_or(u64::MAX, |bytes| u64::from_le_bytes(*bytes))
 }
 
-pub(crate) struct TrackLink<T>(T);
+pub(crate) struct TrackLink<T>(pub(crate) T);
 
 impl<T: Track> TrackLink<T> {
     pub(crate) fn new(track: T) -> Self {

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use trespass::carriers::{MessageCarrier, MessageConfig};
-use trespass::core::{Fabric, Incoming, ListenerExt, RemoteWindow, Role, Track, block_on};
+use trespass::core::{Fabric, Incoming, ListenerExt, RemoteWindow, Role, block_on};
 use trespass::verbs::{DatagramConfig, SharedConfig, VerbsConfig, VerbsDriver, VerbsFabric};
 
 use link::{CarrierLink, TrackLink};
@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let message = match options.work {
         Work::PingPong | Work::Stream if options.over == Over::Carrier => options.size + CARRIER_ROOM,
-        Work::PingPong | Work::Stream => options.size,
+        Work::PingPong | Work::Stream | Work::Many => options.size,
         Work::Read | Work::Write | Work::Add => RemoteWindow::ENCODED,
     };
     // Emulated machines are slow to shake hands.
@@ -67,7 +67,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         Over::Shared => {
             let shared = fabric.shared(SharedConfig::default().with_tracks(options.tracks, options.recv_slots))?;
-            many::run(links(block_on(&mut driver, meet(&shared, &options))?), &mut driver, &options)
+            many::run(block_on(&mut driver, meet(&shared, &options))?, &mut driver, &options)
         }
     }
 }
@@ -77,7 +77,7 @@ fn over_tracks(fabric: &VerbsFabric, driver: &mut VerbsDriver, options: &Options
         Work::Read | Work::Write | Work::Add => {
             memory::run(fabric, block_on(driver, meet_once(fabric, options))?, driver, options)
         }
-        _ if options.tracks > 1 => many::run(links(block_on(driver, meet(fabric, options))?), driver, options),
+        Work::Many => many::run(block_on(driver, meet(fabric, options))?, driver, options),
         _ => talk::run(TrackLink::new(block_on(driver, meet_once(fabric, options))?), driver, options),
     }
 }
@@ -89,10 +89,6 @@ fn datagram_config(options: &Options) -> DatagramConfig {
         config.inline = inline;
     }
     config
-}
-
-fn links<T: Track>(tracks: Vec<T>) -> Vec<TrackLink<T>> {
-    tracks.into_iter().map(TrackLink::new).collect()
 }
 
 async fn meet_once<F>(fabric: &F, options: &Options) -> Result<F::Track, Box<dyn Error>>

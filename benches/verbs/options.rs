@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 pub(crate) const USAGE: &str = "usage: verbs server|client track|carrier|datagrams|port|shared \
-pingpong|stream|read|write|add local=IP peer=IP:PORT [size=64] [count=1000] [warmup=100] [wait=events|polling] [batch=1] \
+pingpong|stream|many|read|write|add local=IP peer=IP:PORT [size=64] [count=1000] [warmup=100] [wait=events|polling] [batch=1] \
 [send-slots=64] [recv-slots=64] [inline=BYTES] [tracks=1] [under-way=1]";
 
 const INTERFACES: &[(&str, Over)] = &[
@@ -20,6 +20,7 @@ const INTERFACES: &[(&str, Over)] = &[
 const WORKS: &[(&str, Work)] = &[
     ("pingpong", Work::PingPong),
     ("stream", Work::Stream),
+    ("many", Work::Many),
     ("read", Work::Read),
     ("write", Work::Write),
     ("add", Work::Add),
@@ -47,8 +48,10 @@ pub(crate) enum Over {
 pub(crate) enum Work {
     /// One message there, one back.
     PingPong,
-    /// Messages one way, as many as there are slots; at the end one back. Over several tracks, so many on each.
+    /// Messages one way, as many as there are slots; at the end one back.
     Stream,
+    /// Messages one way over all tracks, so many on each; both ends poll.
+    Many,
     /// Reads of the server's memory.
     Read,
     /// Writes to it.
@@ -120,9 +123,8 @@ impl Options {
             return Err("size: at least 8, each message has a number".into());
         }
         let several = options.over == Over::Shared || options.tracks > 1;
-        let only_one = !matches!(options.over, Over::Track | Over::Shared);
-        if several && (only_one || options.work != Work::Stream || options.wait != Wait::Polling) {
-            return Err("over several tracks, or shared ones, there is only stream with wait=polling".into());
+        if several && options.work != Work::Many {
+            return Err("over several tracks, or shared ones, there is only `many`".into());
         }
         if options.tracks == 0 || options.under_way == 0 || options.batch == 0 {
             return Err("tracks, under-way and batch: at least 1".into());

@@ -417,7 +417,7 @@ class Bench:
             count = total // tracks
 
             def ours(over, tracks=tracks, count=count):
-                client, *_ = self.ours(over, "stream", count, wait="polling", warmup=count // 10, tracks=tracks,
+                client, *_ = self.ours(over, "many", count, wait="polling", warmup=count // 10, tracks=tracks,
                                        send_slots=SHARED_TX, recv_slots=SHARED_RX)  # fmt: skip
                 return rate(client)
 
