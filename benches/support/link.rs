@@ -25,15 +25,15 @@ pub(crate) trait Link {
     async fn close(&mut self) -> Result<(), Self>;
 }
 
-fn put_number(message: &mut [u8], number: u64) {
+pub(crate) fn put_number(message: &mut [u8], number: u64) {
     message[..8].copy_from_slice(&number.to_le_bytes());
 }
 
-fn number(message: &[u8]) -> u64 {
+pub(crate) fn number(message: &[u8]) -> u64 {
     message.first_chunk().map_or(u64::MAX, |bytes| u64::from_le_bytes(*bytes))
 }
 
-pub(crate) struct TrackLink<T>(T);
+pub(crate) struct TrackLink<T>(pub(crate) T);
 
 impl<T: Track> TrackLink<T> {
     pub(crate) fn new(track: T) -> Self {

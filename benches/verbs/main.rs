@@ -10,15 +10,19 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use trespass::carriers::{MessageCarrier, MessageConfig};
-use trespass::core::{Fabric, Incoming, ListenerExt, Role, block_on};
-use trespass::verbs::{VerbsConfig, VerbsFabric};
+use trespass::core::{Fabric, Incoming, ListenerExt, RemoteWindow, Role, block_on};
+use trespass::verbs::{DatagramConfig, SharedConfig, VerbsConfig, VerbsDriver, VerbsFabric};
 
 use link::{CarrierLink, TrackLink};
-use options::{Options, Over, Side};
+use options::{Options, Over, Side, Work};
 
+mod clock;
 #[path = "../support/link.rs"]
 mod link;
+mod many;
+mod memory;
 mod options;
+mod port;
 mod talk;
 
 /// What a carrier adds to each message; a slot is that much longer, so that a message is one frame.
@@ -29,40 +33,91 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("nothing to do: scripts/bench-verbs runs this, with two ends\n{}", options::USAGE);
         return Ok(());
     };
-    let room = if options.over == Over::Carrier { CARRIER_ROOM } else { 0 };
+    let message = match options.work {
+        Work::PingPong | Work::Stream if options.over == Over::Carrier => options.size + CARRIER_ROOM,
+        Work::PingPong | Work::Stream | Work::Many => options.size,
+        Work::Read | Work::Write | Work::Add => RemoteWindow::ENCODED,
+    };
     // Emulated machines are slow to shake hands.
     let patience = Duration::from_secs(60);
     let mut config = VerbsConfig::default()
         .with_local(options.local)
-        .with_slots(options.size + room, options.send_slots, options.recv_slots)
+        .with_slots(message, options.send_slots, options.recv_slots)
         .with_timeouts(patience, patience);
     if let Some(inline) = options.inline {
         config.inline = inline;
     }
     let (fabric, mut driver) = VerbsFabric::open_manual(config)?;
-
-    let track = block_on(&mut driver, meet(&fabric, &options))?;
-    let role = if options.side == Side::Client { Role::Connector } else { Role::Acceptor };
     match options.over {
-        Over::Track => talk::run(TrackLink::new(track), &mut driver, &options),
+        Over::Track => over_tracks(&fabric, &mut driver, &options),
         Over::Carrier => {
+            let track = block_on(&mut driver, meet_once(&fabric, &options))?;
+            let role = if options.side == Side::Client { Role::Connector } else { Role::Acceptor };
             let opening = MessageCarrier::open(track, role, MessageConfig::default().with_open_timeout(patience));
             talk::run(CarrierLink::new(block_on(&mut driver, opening)?), &mut driver, &options)
+        }
+        Over::Datagrams => {
+            let datagrams = fabric.datagrams(datagram_config(&options))?;
+            let track = block_on(&mut driver, meet_once(&datagrams, &options))?;
+            talk::run(TrackLink::new(track), &mut driver, &options)
+        }
+        Over::Port => {
+            let datagrams = fabric.datagrams(datagram_config(&options))?;
+            talk::run(block_on(&mut driver, port::meet(&datagrams, &options))?, &mut driver, &options)
+        }
+        Over::Shared => {
+            let shared = fabric.shared(SharedConfig::default().with_tracks(options.tracks, options.recv_slots))?;
+            many::run(block_on(&mut driver, meet(&shared, &options))?, &mut driver, &options)
         }
     }
 }
 
-/// The track between the two ends.
-async fn meet<F>(fabric: &F, options: &Options) -> Result<F::Track, Box<dyn Error>>
+fn over_tracks(fabric: &VerbsFabric, driver: &mut VerbsDriver, options: &Options) -> Result<(), Box<dyn Error>> {
+    match options.work {
+        Work::Read | Work::Write | Work::Add => {
+            memory::run(fabric, block_on(driver, meet_once(fabric, options))?, driver, options)
+        }
+        Work::Many => many::run(block_on(driver, meet(fabric, options))?, driver, options),
+        _ => talk::run(TrackLink::new(block_on(driver, meet_once(fabric, options))?), driver, options),
+    }
+}
+
+fn datagram_config(options: &Options) -> DatagramConfig {
+    let mut config =
+        DatagramConfig::default().with_slots(options.send_slots, options.recv_slots).with_peers(options.send_slots + 1);
+    if let Some(inline) = options.inline {
+        config.inline = inline;
+    }
+    config
+}
+
+async fn meet_once<F>(fabric: &F, options: &Options) -> Result<F::Track, Box<dyn Error>>
 where
     F: Fabric<Addr = SocketAddr>,
 {
+    let tracks = meet(fabric, &Options { tracks: 1, ..options.clone() }).await?;
+    tracks.into_iter().next().ok_or_else(|| "no track".into())
+}
+
+/// The tracks between the two ends, in the same order at both.
+async fn meet<F>(fabric: &F, options: &Options) -> Result<Vec<F::Track>, Box<dyn Error>>
+where
+    F: Fabric<Addr = SocketAddr>,
+{
+    let mut tracks = Vec::with_capacity(options.tracks);
     match options.side {
-        Side::Client => Ok(fabric.connect(&options.peer).await?),
+        Side::Client => {
+            for _ in 0..options.tracks {
+                tracks.push(fabric.connect(&options.peer).await?);
+            }
+        }
         Side::Server => {
             let mut listener = fabric.listen(&SocketAddr::new(options.local, options.peer.port()))?;
             println!("listening");
-            Ok(listener.incoming().await?.accept().await?)
+            for _ in 0..options.tracks {
+                tracks.push(listener.incoming().await?.accept().await?);
+            }
         }
     }
+    Ok(tracks)
 }

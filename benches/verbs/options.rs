@@ -5,8 +5,26 @@ use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-pub(crate) const USAGE: &str = "usage: verbs server|client track|carrier pingpong|stream local=IP peer=IP:PORT \
-[size=64] [count=1000] [warmup=100] [wait=events|polling] [batch=1] [send-slots=64] [recv-slots=64] [inline=BYTES]";
+pub(crate) const USAGE: &str = "usage: verbs server|client track|carrier|datagrams|port|shared \
+pingpong|stream|many|read|write|add local=IP peer=IP:PORT [size=64] [count=1000] [warmup=100] [wait=events|polling] [batch=1] \
+[send-slots=64] [recv-slots=64] [inline=BYTES] [tracks=1] [under-way=1]";
+
+const INTERFACES: &[(&str, Over)] = &[
+    ("track", Over::Track),
+    ("carrier", Over::Carrier),
+    ("datagrams", Over::Datagrams),
+    ("port", Over::Port),
+    ("shared", Over::Shared),
+];
+
+const WORKS: &[(&str, Work)] = &[
+    ("pingpong", Work::PingPong),
+    ("stream", Work::Stream),
+    ("many", Work::Many),
+    ("read", Work::Read),
+    ("write", Work::Write),
+    ("add", Work::Add),
+];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -18,6 +36,12 @@ pub(crate) enum Side {
 pub(crate) enum Over {
     Track,
     Carrier,
+    /// A track of datagrams.
+    Datagrams,
+    /// Datagrams in their addressed form.
+    Port,
+    /// Tracks that share their queues.
+    Shared,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +50,14 @@ pub(crate) enum Work {
     PingPong,
     /// Messages one way, as many as there are slots; at the end one back.
     Stream,
+    /// Messages one way over all tracks, so many on each; both ends poll.
+    Many,
+    /// Reads of the server's memory.
+    Read,
+    /// Writes to it.
+    Write,
+    /// Atomic additions to a word of it.
+    Add,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +86,10 @@ pub(crate) struct Options {
     pub(crate) send_slots: usize,
     pub(crate) recv_slots: usize,
     pub(crate) inline: Option<usize>,
+    /// Connections, between the same two ends.
+    pub(crate) tracks: usize,
+    /// Operations at once; fewer where the device takes fewer.
+    pub(crate) under_way: usize,
 }
 
 impl Options {
@@ -63,8 +99,8 @@ impl Options {
         let [side, over, work, settings @ ..] = args.as_slice() else { return Ok(None) };
         let mut options = Self {
             side: choice("side", side, &[("server", Side::Server), ("client", Side::Client)])?,
-            over: choice("interface", over, &[("track", Over::Track), ("carrier", Over::Carrier)])?,
-            work: choice("work", work, &[("pingpong", Work::PingPong), ("stream", Work::Stream)])?,
+            over: choice("interface", over, INTERFACES)?,
+            work: choice("work", work, WORKS)?,
             wait: Wait::Events,
             local: IpAddr::from([0, 0, 0, 0]),
             peer: SocketAddr::from(([0, 0, 0, 0], 0)),
@@ -75,6 +111,8 @@ impl Options {
             send_slots: 64,
             recv_slots: 64,
             inline: None,
+            tracks: 1,
+            under_way: 1,
         };
         for setting in settings {
             let (key, value) =
@@ -83,6 +121,13 @@ impl Options {
         }
         if options.size < 8 {
             return Err("size: at least 8, each message has a number".into());
+        }
+        let several = options.over == Over::Shared || options.tracks > 1;
+        if several && options.work != Work::Many {
+            return Err("over several tracks, or shared ones, there is only `many`".into());
+        }
+        if options.tracks == 0 || options.under_way == 0 || options.batch == 0 {
+            return Err("tracks, under-way and batch: at least 1".into());
         }
         Ok(Some(options))
     }
@@ -98,6 +143,8 @@ impl Options {
             "batch" => self.batch = parsed(key, value)?,
             "send-slots" => self.send_slots = parsed(key, value)?,
             "recv-slots" => self.recv_slots = parsed(key, value)?,
+            "tracks" => self.tracks = parsed(key, value)?,
+            "under-way" => self.under_way = parsed(key, value)?,
             "inline" => self.inline = Some(parsed(key, value)?),
             _ => return Err(format!("no setting `{key}`\n{USAGE}").into()),
         }

@@ -28,7 +28,17 @@ BATCH = 16
 # How often a run of perftest may fail to calibrate its clock before we give up on it.
 ATTEMPTS = 5
 
-PARTS = ("instructions", "packets", "latency", "throughput", "cpu")
+# How many tracks share their queues, and the sends and receives of each: fewer than of one alone, so that the
+# completion queues of all fit the device.
+TRACKS = (1, 16, 64)
+SHARED_TX, SHARED_RX = 32, 128
+
+PARTS = (
+    "instructions", "packets", "latency", "throughput", "cpu",
+    "datagrams", "read", "write", "atomics", "shared",
+)  # fmt: skip
+# Whom of ours the names of samples tell of.
+WHO = ("track", "carrier", "port", "shared")
 
 
 class Failed(Exception):
@@ -173,17 +183,19 @@ class Bench:
             end(self.server), end(self.client, self.server.address), self.listens(port), instrument
         )[0]
 
-    def perftest(self, name, count, size, *options):
-        """The last line of its table, as numbers."""
+    def perftest(self, name, count, size, *options, queues=1):
+        """The last line of its table, as numbers. `count` is for each queue pair."""
         port = self.next_port()
+        # It has no other size, and no option to say so.
+        sized = [] if name == "ib_atomic_bw" else ["-s", str(size)]
 
         def end(device, *peer):
             # -F: the frequency governor of an emulated CPU is nobody's concern.
-            return [name, "-F", "-d", device.name, "-i", device.port, "-x", device.gid, "-s", str(size),
+            return [name, "-F", "-d", device.name, "-i", device.port, "-x", device.gid, *sized,
                     "-n", str(count), "-p", str(port), *options, *peer]  # fmt: skip
 
         printed = self.pair(end(self.server), end(self.client, self.server.address), self.listens(port))[0]
-        rows = [line.split() for line in printed.splitlines() if re.match(rf"\s*{size}\s+{count}\s", line)]
+        rows = [line.split() for line in printed.splitlines() if re.match(rf"\s*{size}\s+{count * queues}\s", line)]
         if not rows:
             raise Failed(f"{name} printed no result:\n{printed}")
         return [float(word) for word in rows[-1]]
@@ -293,13 +305,10 @@ class Bench:
 
         def ours(over):
             client, *_ = self.stream(over, count)
-            return client["messages"] * 65536 / (1 << 20) / (client["elapsed_ns"] / 1e9)
+            return mebibytes(client)
 
         def beside():
-            # Size, iterations, peak, average: MiB/s.
-            average = self.perftest("ib_send_bw", count, 65536, "-t", str(TX_DEPTH), "-r", str(RX_DEPTH))[3]
-            sane([average])
-            return average
+            return self.bandwidth("ib_send_bw", count, "-t", str(TX_DEPTH), "-r", str(RX_DEPTH))
 
         self.alternate(self.rounds(), {
             "throughput/track": lambda: ours("track"),
@@ -324,6 +333,106 @@ class Bench:
             "cpu/post_poll.c": lambda: both(*self.hand_written(count)),
         })  # fmt: skip
 
+    def datagrams(self):
+        count = 500 if self.quick else 5000
+
+        def half(over):
+            client, *_ = self.ours(over, "pingpong", count, wait="polling")
+            return {"median": client["median_ns"] / 2000, "mean": client["elapsed_ns"] / count / 2000}
+
+        def beside():
+            row = self.perftest("ib_send_lat", count, 64, "-c", "UD")
+            sane(row[4:6])
+            return {"median": row[4], "mean": row[5]}
+
+        self.alternate(self.rounds(), {
+            "datagrams/track": lambda: half("datagrams"),
+            "datagrams/port": lambda: half("port"),
+            "datagrams/ib_send_lat -c UD": beside,
+        })  # fmt: skip
+
+    def operations(self, work, count, size, under_way):
+        """Operations of a client that polls, while the server sleeps."""
+        client, *_ = self.ours("track", work, count, wait="polling", size=size, warmup=count // 10,
+                               send_slots=TX_DEPTH, under_way=under_way)  # fmt: skip
+        # How many the connection can have under way is known by asking it.
+        self.fetches = client["fetch_slots"]
+        return client
+
+    def outstanding(self):
+        """For perftest: as many reads and atomic operations under way as the track had, behind as deep a queue."""
+        return ["-o", str(self.fetches), "-t", str(TX_DEPTH)]
+
+    def read(self):
+        few, many = (500, 200) if self.quick else (5000, 1000)
+
+        def latency():
+            client = self.operations("read", few, 64, 1)
+            return {"median": client["median_ns"] / 1000, "mean": client["elapsed_ns"] / few / 1000}
+
+        def latency_beside():
+            # A read is there and back; unlike that of sends, this is the whole of it.
+            row = self.perftest("ib_read_lat", few, 64)
+            sane(row[4:6])
+            return {"median": row[4], "mean": row[5]}
+
+        self.alternate(self.rounds(), {
+            "read latency/track": latency,
+            "read latency/ib_read_lat": latency_beside,
+            "read/track": lambda: mebibytes(self.operations("read", many, 65536, TX_DEPTH)),
+            "read/ib_read_bw": lambda: self.bandwidth("ib_read_bw", many, *self.outstanding()),
+        })  # fmt: skip
+
+    def write(self):
+        count = 200 if self.quick else 1000
+        self.alternate(self.rounds(), {
+            "write/track": lambda: mebibytes(self.operations("write", count, 65536, TX_DEPTH)),
+            "write/ib_write_bw": lambda: self.bandwidth("ib_write_bw", count, "-t", str(TX_DEPTH)),
+        })  # fmt: skip
+
+    def bandwidth(self, name, count, *options):
+        # Size, iterations, peak, average: MiB/s.
+        average = self.perftest(name, count, 65536, *options)[3]
+        sane([average])
+        return average
+
+    def atomics(self):
+        count = 2000 if self.quick else 20000
+        self.alternate(self.rounds(), {
+            "atomics/track": lambda: rate(self.operations("add", count, 8, TX_DEPTH)),
+            "atomics/ib_atomic_bw": lambda: self.rate_of("ib_atomic_bw", count, 8, "-A", "FETCH_AND_ADD",
+                                                         *self.outstanding()),
+        })  # fmt: skip
+
+    def rate_of(self, name, count, size, *options, queues=1):
+        # Size, iterations, peak, average, millions of messages a second.
+        row = self.perftest(name, count, size, *options, queues=queues)
+        sane(row[3:5])
+        return row[4] * 1000
+
+    def shared(self):
+        total = 6400 if self.quick else 64000
+        for tracks in TRACKS:
+            say(f"  over {tracks}")
+            count = total // tracks
+
+            def ours(over, tracks=tracks, count=count):
+                client, *_ = self.ours(over, "many", count, wait="polling", warmup=count // 10, tracks=tracks,
+                                       send_slots=SHARED_TX, recv_slots=SHARED_RX)  # fmt: skip
+                return rate(client)
+
+            def beside(receives, *options, tracks=tracks, count=count):
+                return self.rate_of("ib_send_bw", count, 64, "-q", str(tracks), "-t", str(SHARED_TX),
+                                    "-r", str(receives), *options, queues=tracks)  # fmt: skip
+
+            self.alternate(self.rounds(), {
+                f"shared {tracks}/shared": lambda: ours("shared"),
+                f"shared {tracks}/track": lambda: ours("track"),
+                f"shared {tracks}/ib_send_bw": lambda: beside(SHARED_RX),
+                # One queue, as long as those of all together.
+                f"shared {tracks}/ib_send_bw --use-srq": lambda: beside(SHARED_RX * tracks, "--use-srq"),
+            })  # fmt: skip
+
     def rounds(self):
         return 3 if self.quick else 7
 
@@ -347,7 +456,8 @@ class Bench:
         mine, other = self.median(ours), self.median(beside)
         line = {
             "what": what,
-            "who": "carrier" if "carrier" in ours else "track",
+            # Where there is a third part, it is what was measured of whom.
+            "who": next(part for part in ours.split("/")[1:] if part in WHO),
             "measured": self.cell(ours, digits),
             "beside": self.cell(beside, digits),
             "ratio": "",
@@ -401,6 +511,27 @@ class Bench:
             for over in ("track", "carrier"):
                 self.row("CPU time per 64 B message, both ends (µs), beside post_poll.c",
                          f"cpu/{over}", "cpu/post_poll.c", 2)  # fmt: skip
+        if "datagrams" in parts:
+            for over in ("track", "port"):
+                self.row("64 B datagram, half round trip (µs), polling, beside ib_send_lat -c UD",
+                         f"datagrams/{over}/median", "datagrams/ib_send_lat -c UD/median", 1, 1.1)  # fmt: skip
+        if "read" in parts:
+            self.row("64 B read (µs), polling, beside ib_read_lat",
+                     "read latency/track/median", "read latency/ib_read_lat/median", 1, 1.1)  # fmt: skip
+            self.row("64 KiB reads (MiB/s), beside ib_read_bw", "read/track", "read/ib_read_bw", 1, -0.9)
+        if "write" in parts:
+            self.row("64 KiB writes (MiB/s), beside ib_write_bw", "write/track", "write/ib_write_bw", 1, -0.9)
+        if "atomics" in parts:
+            self.row("additions (1000/s), beside ib_atomic_bw", "atomics/track", "atomics/ib_atomic_bw", 2, -0.9)
+        if "shared" in parts:
+            for tracks in TRACKS:
+                name = f"shared {tracks}"
+                self.row(f"64 B messages over {tracks} (1000/s), beside ib_send_bw",
+                         f"{name}/shared", f"{name}/ib_send_bw", 2, -0.9)  # fmt: skip
+                self.row("… beside ib_send_bw --use-srq",
+                         f"{name}/shared", f"{name}/ib_send_bw --use-srq", 2, -0.9)  # fmt: skip
+                self.row("… queues of their own, beside ib_send_bw",
+                         f"{name}/track", f"{name}/ib_send_bw", 2)  # fmt: skip
 
         columns = ("what", "who", "measured", "beside", "ratio", "aim")
         table = [dict(zip(columns, ("", "", "median (spread)", "median (spread)", "ratio", "aim"))), *self.lines]
@@ -430,6 +561,16 @@ def arms(profile):
 def sane(numbers):
     if not all(math.isfinite(number) and number > 0 for number in numbers):
         raise Uncalibrated(f"perftest measured {numbers}")
+
+
+def mebibytes(client):
+    """Of messages or operations of 64 KiB, in MiB/s."""
+    return client["messages"] * 65536 / (1 << 20) / (client["elapsed_ns"] / 1e9)
+
+
+def rate(client):
+    """In thousands a second."""
+    return client["messages"] / (client["elapsed_ns"] / 1e6)
 
 
 def last_json(printed):
