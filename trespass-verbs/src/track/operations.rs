@@ -394,7 +394,7 @@ impl SendQueue {
     }
 
     /// Operation number `self.operations.next` is over, in `slot`: the device has let go of what it holds.
-    #[cold]
+    #[inline(never)]
     pub(super) fn finish(&mut self, slot: u32, result: Result<(), VerbsError>) {
         // A later send in this slot finds it as it was made.
         self.reset(slot);

@@ -380,9 +380,9 @@ impl SendQueue {
     /// Makes the request of `slot` one for a send again.
     pub(super) fn reset(&mut self, slot: u32) {
         let (addr, lkey) = (self.shared.send_memory(slot).as_ptr() as u64, self.shared.lkey());
-        let elements = &mut self.elements[slot as usize];
-        elements[0] = ibv_sge { addr, length: 0, lkey };
-        self.requests[slot as usize] = blank_request(elements);
+        self.elements[slot as usize][0] = ibv_sge { addr, length: 0, lkey };
+        // What sort of send it is is filled in with each.
+        self.requests[slot as usize].num_sge = 1;
     }
 
     /// Ends the track, and returns the first cause.
