@@ -251,14 +251,12 @@ fn gives_reads_back_in_time(link: &str) {
 }
 
 #[test]
-#[ignore = "OPEN: reads come back in time, but handshakes after it time out, also those of later tests"]
 fn the_own_link_down_gives_reads_back_in_time() {
     needs_rdma!();
     gives_reads_back_in_time("veth0");
 }
 
 #[test]
-#[ignore = "OPEN: reads come back in time, but handshakes after it time out, also those of later tests"]
 fn the_peers_link_down_gives_reads_back_in_time() {
     needs_rdma!();
     gives_reads_back_in_time("veth1");

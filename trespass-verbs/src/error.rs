@@ -200,6 +200,11 @@ impl TransportError for VerbsError {
 }
 
 impl VerbsError {
+    /// Whether the peer's device said so: then there is a way to it.
+    pub(crate) fn is_an_answer(&self) -> bool {
+        matches!(self, Self::RemoteAccess { .. } | Self::PeerFailed { .. })
+    }
+
     /// Whether a link that is down may be the cause.
     pub(crate) fn may_be_the_link(&self) -> bool {
         matches!(self, Self::Disconnected { .. } | Self::WorkRequest { .. } | Self::Device { .. })

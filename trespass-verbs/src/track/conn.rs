@@ -86,15 +86,15 @@ impl Conn {
         self.orphans.lock().unwrap_or_else(PoisonError::into_inner).extend(memory);
     }
 
-    /// Ends the connection after a failure, of which `Closed` is none. The peer is told at once where it may be reached: what its
-    /// device refused, only this end knows. Over a link that is down nothing is said: the connection manager would go on
-    /// trying, and refuse new connections between queue pairs of the same numbers for that long.
+    /// Ends the connection after a failure, of which `Closed` is none. What the peer's device refused only this end knows, so the
+    /// peer is told at once. After anything else the link may be down, and a goodbye is not tried over one of those before the
+    /// track is dropped: on soft-RoCE it breaks the connection manager of the device (see `docs/PROVIDERS.md`).
     pub(crate) fn fail(&self, failure: VerbsError) {
-        if failure.may_be_the_link() {
-            self.qp.fail();
-            self.shared.end(Some(failure));
+        if failure.is_an_answer() {
+            self.end(Some(failure));
         } else {
-            self.end((failure != VerbsError::Closed).then_some(failure));
+            self.qp.fail();
+            self.shared.end((failure != VerbsError::Closed).then_some(failure));
         }
     }
 
