@@ -108,25 +108,27 @@ fn number(buf: &[u8]) -> u32 {
 pub(crate) async fn split_halves<F: Dependable>(ends: Ends<F>, spawner: Spawner) {
     const MESSAGES: u32 = 300;
     let (client, server) = pair(ends).await;
-    let mut tasks = Vec::new();
+    let (mut sending, mut receiving) = (Vec::new(), Vec::new());
     for track in [client, server] {
         let (mut sender, mut receiver) = track.split();
-        tasks.push(spawn(&spawner, async move {
+        sending.push(spawn(&spawner, async move {
             for id in 0..MESSAGES {
                 put(&mut sender, id).await;
             }
-            // A sender that is dropped ends its track: not before the peer has all.
-            sender.close().await.expect("closed");
+            sender
         }));
-        tasks.push(spawn(&spawner, async move {
+        receiving.push(spawn(&spawner, async move {
             for id in 0..MESSAGES {
                 assert_eq!(number(&receiver.recv().await.expect("a message")), id);
             }
         }));
     }
-    // One close ends both directions: the receivers first, who have all that was sent.
-    for task in tasks {
+    // A close ends both directions: not before both have all.
+    for task in receiving {
         task.await;
+    }
+    for task in sending {
+        task.await.close().await.expect("closed");
     }
 }
 
@@ -167,6 +169,13 @@ async fn yield_once() {
     .await;
 }
 
+/// Ready after so many polls in vain.
+async fn give_up(after: u32) {
+    for _ in 0..after {
+        yield_once().await;
+    }
+}
+
 /// A receiver that keeps giving up, by `select`, while a sender sends: nothing is lost, and nothing comes twice.
 pub(crate) async fn cancelled<F: Dependable>(ends: Ends<F>, spawner: Spawner) {
     const MESSAGES: u32 = 200;
@@ -184,7 +193,7 @@ pub(crate) async fn cancelled<F: Dependable>(ends: Ends<F>, spawner: Spawner) {
     let mut carrier = MessageCarrier::open(server, Role::Acceptor, MessageConfig::default()).await.expect("opened");
     let (mut next, mut given_up) = (0, 0);
     loop {
-        let received = match select(pin!(carrier.recv()), pin!(yield_once())).await {
+        let received = match select(pin!(carrier.recv()), pin!(give_up(given_up % 3))).await {
             Either::Left((received, _)) => Some(received),
             Either::Right(_) => None,
         };
