@@ -10,12 +10,14 @@ use std::net::SocketAddr;
 
 use trespass_verbs::{VerbsConfig, VerbsFabric};
 
-macro_rules! gate {
-    () => {
-        crate::rdma::needs_rdma!()
-    };
+/// Skips, loudly, where there is no RDMA.
+fn is_skipped() -> bool {
+    let why = rdma::unavailable();
+    if let Some(why) = &why {
+        eprintln!("SKIPPED: {why}");
+    }
+    why.is_some()
 }
-use gate;
 
 fn fabrics() -> runtimes::cases::Ends<VerbsFabric> {
     let (client, server) = rdma::addresses();

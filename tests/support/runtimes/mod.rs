@@ -200,41 +200,52 @@ macro_rules! on_every_runtime {
         $(
             mod $case {
                 use crate::runtimes::{Busy, Local, Smol, Threads, Tokio, cases::$case, run};
-                use crate::gate;
 
                 #[test]
                 fn on_tokio() {
-                    gate!();
+                    if crate::is_skipped() {
+                        return;
+                    }
                     run(Tokio::many_threads, |spawner| $case($fabrics(), spawner));
                 }
 
                 #[test]
                 fn on_tokio_of_one_thread() {
-                    gate!();
+                    if crate::is_skipped() {
+                        return;
+                    }
                     run(Tokio::one_thread, |spawner| $case($fabrics(), spawner));
                 }
 
                 #[test]
                 fn on_smol() {
-                    gate!();
+                    if crate::is_skipped() {
+                        return;
+                    }
                     run(|| Smol, |spawner| $case($fabrics(), spawner));
                 }
 
                 #[test]
                 fn on_futures_executor() {
-                    gate!();
+                    if crate::is_skipped() {
+                        return;
+                    }
                     run(|| Local, |spawner| $case($fabrics(), spawner));
                 }
 
                 #[test]
                 fn on_plain_threads() {
-                    gate!();
+                    if crate::is_skipped() {
+                        return;
+                    }
                     run(|| Threads, |spawner| $case($fabrics(), spawner));
                 }
 
                 #[test]
                 fn on_threads_that_poll_busily() {
-                    gate!();
+                    if crate::is_skipped() {
+                        return;
+                    }
                     run(|| Busy, |spawner| $case($fabrics(), spawner));
                 }
             }
