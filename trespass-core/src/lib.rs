@@ -18,11 +18,14 @@ mod error;
 mod fabric;
 mod memory;
 mod port;
+mod spin;
 mod sugar;
+mod sync;
 mod time;
 mod track;
 #[cfg(feature = "zerocopy")]
 mod typed;
+mod wait;
 mod wake;
 mod window;
 
@@ -34,10 +37,12 @@ pub use error::{ErrorKind, TransportError, TryError, Unsent};
 pub use fabric::{Fabric, Incoming, Listener, ThreadFabric};
 pub use memory::{Access, Completed, MemoryFabric, Region, RemoteMemory, SharedRegion, ThreadMemoryFabric, Window};
 pub use port::{Immediate, ImmediateSend, Port, PortExt, PortFabric, Sourced};
+pub use spin::{Spin, Spinning, SpinningReceiver, SpinningSender};
 pub use sugar::{ListenerExt, RecvSideExt, RemoteMemoryExt, SendSideExt, poll_recv, poll_reserve};
 pub use time::{SystemSleep, SystemTimer, Timer, TimerQueue};
 pub use track::{Address, Endpoint, Limits, RecvSide, SendSide, ThreadTrack, Track};
 #[cfg(feature = "zerocopy")]
 pub use typed::SharedRegionExt;
+pub use wait::{wait, wait_within};
 pub use wake::{FanOut, WakerSlot};
 pub use window::{BadWindow, OutOfBounds, RemoteSlice, RemoteWindow, RemoteWord};

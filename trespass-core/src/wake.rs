@@ -1,8 +1,9 @@
 //! Wakers: a slot for one, and a fan-out for two.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};
+
+use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, fence};
 
 /// Holds the waker of whoever waits for one thing. The latest to register wins; a wake takes it out.
 ///
@@ -18,7 +19,14 @@ pub struct WakerSlot {
 
 impl WakerSlot {
     /// An empty slot.
+    #[cfg(not(loom))]
     pub const fn new() -> Self {
+        Self { occupied: AtomicBool::new(false), waker: Mutex::new(None) }
+    }
+
+    /// An empty slot. (Loom's is not const.)
+    #[cfg(loom)]
+    pub fn new() -> Self {
         Self { occupied: AtomicBool::new(false), waker: Mutex::new(None) }
     }
 
@@ -33,7 +41,7 @@ impl WakerSlot {
         // SeqCst, with the load in `wake`: either the waker sees the slot occupied, or the waiter's second look,
         // which comes after this store, sees what the waker changed before its load.
         self.occupied.store(true, Ordering::SeqCst);
-        std::sync::atomic::fence(Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         // A waker may be the last owner of a task, and dropping that may lead back here: not under the lock.
         drop(slot);
         drop(replaced);
@@ -42,7 +50,7 @@ impl WakerSlot {
     /// Wakes whoever is registered, once.
     #[inline]
     pub fn wake(&self) {
-        std::sync::atomic::fence(Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         if self.occupied.load(Ordering::SeqCst) {
             self.wake_occupied();
         }
@@ -130,4 +138,107 @@ impl Default for FanOut {
 /// Locks, also after a panic elsewhere: what these locks guard is valid at every step.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use loom::future::block_on;
+    use loom::sync::Arc;
+    use loom::sync::atomic::{AtomicUsize, Ordering};
+    use loom::thread;
+
+    use super::*;
+
+    /// Every order of two threads; of three, those in which a thread is interrupted at most twice: more take hours.
+    fn model(threads: usize, run: impl Fn() + Sync + Send + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = (threads > 2).then_some(2);
+        builder.check(run);
+    }
+
+    /// Something that is counted up, and whoever waits for it. The count is relaxed: the slot alone keeps the order.
+    struct Event {
+        count: AtomicUsize,
+        slot: WakerSlot,
+    }
+
+    impl Event {
+        fn new() -> Arc<Self> {
+            Arc::new(Self { count: AtomicUsize::new(0), slot: WakerSlot::new() })
+        }
+
+        fn happen(&self) {
+            self.count.fetch_add(1, Ordering::Relaxed);
+            self.slot.wake();
+        }
+
+        /// As every wait here does: register, then look again. Loom says so where it waits for ever.
+        fn wait_for(&self, count: usize) {
+            block_on(poll_fn(|cx| {
+                self.slot.register(cx.waker());
+                match self.count.load(Ordering::Relaxed) >= count {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                }
+            }));
+        }
+    }
+
+    #[test]
+    fn loom_a_slot_loses_no_wake_up() {
+        model(2, || {
+            let event = Event::new();
+            let other = Arc::clone(&event);
+            let waking = thread::spawn(move || other.happen());
+            event.wait_for(1);
+            waking.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_a_slot_loses_no_wake_up_of_two_that_wake() {
+        model(3, || {
+            let event = Event::new();
+            let waking: Vec<_> = (0..2)
+                .map(|_| {
+                    let other = Arc::clone(&event);
+                    thread::spawn(move || other.happen())
+                })
+                .collect();
+            event.wait_for(2);
+            waking.into_iter().for_each(|thread| thread.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn loom_a_fan_out_wakes_both_sides() {
+        struct Both {
+            arrived: AtomicUsize,
+            fan_out: FanOut,
+        }
+        fn wait_at(both: &Both, slot: &WakerSlot) {
+            block_on(poll_fn(|cx| {
+                slot.register(cx.waker());
+                match both.arrived.load(Ordering::Relaxed) {
+                    0 => Poll::Pending,
+                    _ => Poll::Ready(()),
+                }
+            }));
+        }
+        model(3, || {
+            let both = Arc::new(Both { arrived: AtomicUsize::new(0), fan_out: FanOut::new() });
+            let (waker, reader) = (Arc::clone(&both), Arc::clone(&both));
+            let waking = thread::spawn(move || {
+                waker.arrived.store(1, Ordering::Relaxed);
+                waker.fan_out.waker().wake_by_ref();
+            });
+            let reading = thread::spawn(move || wait_at(&reader, reader.fan_out.reader()));
+            wait_at(&both, both.fan_out.writer());
+            waking.join().unwrap();
+            reading.join().unwrap();
+        });
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::task::{Poll, Wake, Waker};
 use std::time::Duration;
 
-use trespass_core::{Drive, FanOut, WakerSlot, block_on};
+use trespass_core::{Drive, FanOut, WakerSlot, block_on, wait, wait_within};
 
 #[derive(Default)]
 struct Count(AtomicUsize);
@@ -133,4 +133,39 @@ fn block_on_does_not_drive_what_wakes_itself() {
         }),
     );
     assert_eq!(driver.turns, 0);
+}
+
+/// Starts a thread that makes it ready, and waits for that.
+async fn ready_by_another_thread() {
+    let ready = Arc::new((AtomicUsize::new(0), WakerSlot::new()));
+    let other = Arc::clone(&ready);
+    let thread = std::thread::spawn(move || {
+        other.0.store(1, Ordering::SeqCst);
+        other.1.wake();
+    });
+    poll_fn(|cx| {
+        ready.1.register(cx.waker());
+        if ready.0.load(Ordering::SeqCst) == 1 { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_thread_that_waits_is_woken() {
+    for _ in 0..2000 {
+        assert!(wait_within(Duration::from_secs(20), ready_by_another_thread()).is_some(), "a wake-up was lost");
+    }
+}
+
+#[test]
+fn a_wait_within_a_wait_takes_no_wake_up_of_the_outer() {
+    let mut polls = 0;
+    let outer = poll_fn(|cx| {
+        polls += 1;
+        cx.waker().wake_by_ref();
+        wait(ready_by_another_thread());
+        if polls == 3 { Poll::Ready(()) } else { Poll::Pending }
+    });
+    assert_eq!(wait_within(Duration::from_secs(20), outer), Some(()));
 }

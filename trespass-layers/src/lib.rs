@@ -3,6 +3,7 @@
 //! - [`Checked`] holds both sides of the boundary to the contract, in debug builds.
 //! - [`Metered`] counts what passes, and exports it.
 //! - [`Either`] is one of two fabrics, chosen at run time.
+//! - [`Spun`] has tracks look for a while before they sleep.
 //! - [`Lossy`] makes datagrams of messages, and loses some, for tests.
 //!
 //! A layer of one's own is an implementation of [`Layer`]: how a track is wrapped, and what to do about connections.
@@ -16,9 +17,11 @@ pub mod either;
 mod layer;
 pub mod lossy;
 pub mod metered;
+mod spun;
 
 pub use checked::Checked;
 pub use either::Either;
 pub use layer::{Event, Handshake, Layer, Layered, LayeredIncoming, LayeredListener};
 pub use lossy::Lossy;
 pub use metered::Metered;
+pub use spun::Spun;
