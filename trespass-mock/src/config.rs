@@ -32,7 +32,7 @@ pub(crate) fn number(
 
 /// How the tracks and listeners of a fabric are set up. Checked when a fabric is made of it.
 ///
-/// Each end of a track takes `(send_slots + recv_slots) * max_message` bytes of memory, for as long as it lives.
+/// Each end of a track takes `(send_slots + recv_slots) * (max_message + 4)` bytes of memory, for as long as it lives.
 ///
 /// ```
 /// use trespass_mock::{MockConfig, MockNet};
