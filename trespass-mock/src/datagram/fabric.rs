@@ -34,20 +34,19 @@ use crate::listen::{ListenerShared, MockListener};
 /// use trespass_core::{Port, PortExt, PortFabric, Sourced};
 /// use trespass_mock::{MockDatagramConfig, MockError, MockFabric};
 ///
+/// # futures_executor::block_on(async {
 /// let datagrams = MockFabric::new().datagrams(MockDatagramConfig::default())?;
-/// futures_executor::block_on(async {
-///     let mut asks = datagrams.open_port(&"asks".parse()?)?;
-///     let mut answers = datagrams.open_port(&"answers".parse()?)?;
-///     let peer = datagrams.resolve(&"answers".parse()?).await?;
-///     let mut buf = asks.reserve(5).await?;
-///     buf.copy_from_slice(b"hello");
-///     asks.send_to(buf, &peer).map_err(|unsent| unsent.error)?;
-///     asks.flush()?;
-///     let question = answers.recv().await?;
-///     assert_eq!((&*question, question.source()), (&b"hello"[..], asks.peer()));
-///     Ok(())
-/// })
-/// # .and_then(|()| Ok::<(), MockError>(()))
+/// let mut asks = datagrams.open_port(&"asks".parse()?)?;
+/// let mut answers = datagrams.open_port(&"answers".parse()?)?;
+/// let peer = datagrams.resolve(&"answers".parse()?).await?;
+/// let mut buf = asks.reserve(5).await?;
+/// buf.copy_from_slice(b"hello");
+/// asks.send_to(buf, &peer).map_err(|unsent| unsent.error)?;
+/// asks.flush()?;
+/// let question = answers.recv().await?;
+/// assert_eq!((&*question, question.source()), (&b"hello"[..], asks.peer()));
+/// # Ok::<(), MockError>(())
+/// # }).unwrap();
 /// ```
 #[derive(Clone)]
 pub struct MockDatagrams {
