@@ -5,7 +5,7 @@ use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use trespass_core::SendBuf;
+use trespass_core::{Immediate, SendBuf};
 
 use crate::lane::{Lane, Message};
 
@@ -37,6 +37,18 @@ impl MockSendBuf {
         self.message.set_len(len);
     }
 
+    /// Immediate data that goes beside it.
+    #[inline]
+    pub(crate) fn word(&self) -> Option<u32> {
+        self.message.word()
+    }
+
+    /// Has `word` go beside it, or nothing.
+    #[inline]
+    pub(crate) fn set_word(&mut self, word: Option<u32>) {
+        self.message.set_word(word);
+    }
+
     /// Makes it the place of an operation in the queue.
     pub(crate) fn set_operation(&mut self) {
         self.message.is_operation = true;
@@ -46,6 +58,12 @@ impl MockSendBuf {
     #[inline]
     pub(crate) fn is_operation(&self) -> bool {
         self.message.is_operation
+    }
+
+    /// Whether it is more than a message: the place of an operation, or one with a word beside it.
+    #[inline]
+    pub(crate) fn is_special(&self) -> bool {
+        self.message.is_special()
     }
 
     /// The message, which now is not given back.
@@ -114,6 +132,12 @@ impl Deref for MockRecvBuf {
 impl AsRef<[u8]> for MockRecvBuf {
     fn as_ref(&self) -> &[u8] {
         self
+    }
+}
+
+impl Immediate for MockRecvBuf {
+    fn immediate(&self) -> Option<u32> {
+        self.message.word()
     }
 }
 

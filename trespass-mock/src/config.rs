@@ -10,15 +10,29 @@ use crate::error::MockError;
 /// vol. 1, 9.7.7) is more than a laboratory needs.
 const MAX_MESSAGE: usize = 1 << 30;
 /// The deepest queue: that of common devices.
-const MAX_SLOTS: usize = 1 << 15;
+pub(crate) const MAX_SLOTS: usize = 1 << 15;
 /// The memory of one end of a track.
 const MAX_MEMORY: u64 = 1 << 32;
 /// The deepest queue of connection requests.
 const MAX_BACKLOG: usize = 1 << 16;
 
+/// Fails for a `value` that is out of range.
+pub(crate) fn number(
+    field: &'static str,
+    value: usize,
+    min: usize,
+    max: usize,
+    must: &'static str,
+) -> Result<(), MockError> {
+    match (min..=max).contains(&value) {
+        true => Ok(()),
+        false => Err(MockError::Config { field, value: value.to_string(), must }),
+    }
+}
+
 /// How the tracks and listeners of a fabric are set up. Checked when a fabric is made of it.
 ///
-/// Each end of a track takes `(send_slots + recv_slots) * max_message` bytes of memory, for as long as it lives.
+/// Each end of a track takes `(send_slots + recv_slots) * (max_message + 4)` bytes of memory, for as long as it lives.
 ///
 /// ```
 /// use trespass_mock::{MockConfig, MockNet};
@@ -124,10 +138,6 @@ impl MockConfig {
     /// # Errors
     /// Kind `Config`, naming the first setting that is not.
     pub(crate) fn checked(self) -> Result<Self, MockError> {
-        let number = |field, value: usize, min, max, must| match (min..=max).contains(&value) {
-            true => Ok(()),
-            false => Err(MockError::Config { field, value: value.to_string(), must }),
-        };
         let time = |field, value: Duration| match value.is_zero() {
             true => Err(MockError::Config { field, value: "zero".into(), must: "longer than zero" }),
             false => Ok(()),

@@ -1,4 +1,5 @@
 //! Connections in the making: a request that the connector waits on, and that the listener's user answers.
+#![allow(private_bounds, reason = "sealed: the sorts of track are those of this crate")]
 
 use std::fmt;
 use std::future::Future;
@@ -8,47 +9,98 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use trespass_core::{Incoming, Timer};
+use trespass_core::{Incoming, Timer, Track};
 
 use crate::addr::MockAddr;
 use crate::clock::MockSleep;
 use crate::conn::End;
 use crate::error::MockError;
-use crate::fabric::FabricShared;
+use crate::fabric::{FabricShared, Mortal};
+use crate::listen::ListenerShared;
 use crate::sync::{Waiter, lock};
 use crate::track::MockTrack;
 
+/// A sort of track, as a handshake sees it.
+pub(crate) trait Joined: Sized + fmt::Debug + Send + 'static {
+    /// What an end that connects is made by.
+    type Connector: Maker;
+    /// What an end that accepts is made by: each listener has it.
+    type Acceptor: Maker + Clone;
+
+    /// Whether a listener can take one more.
+    fn admit(listener: &ListenerShared<Self>) -> Result<(), MockError>;
+    /// The address of `listener` is free again.
+    fn unlisten(listener: &ListenerShared<Self>);
+    /// Two tracks that belong together: that of the connector, and that of the acceptor. Called under the request's lock.
+    fn join(
+        connector: (&Self::Connector, &MockAddr),
+        acceptor: (&Self::Acceptor, &MockAddr),
+    ) -> Result<[Self; 2], MockError>;
+}
+
+/// What makes tracks, on behalf of a fabric.
+pub(crate) trait Maker: Send + Sync + 'static {
+    /// Whose settings hold, and whose death is theirs.
+    fn fabric(&self) -> &Arc<FabricShared>;
+}
+
+impl Maker for Arc<FabricShared> {
+    fn fabric(&self) -> &Arc<FabricShared> {
+        self
+    }
+}
+
+impl Joined for MockTrack {
+    type Connector = Arc<FabricShared>;
+    type Acceptor = Arc<FabricShared>;
+
+    fn admit(_: &ListenerShared<Self>) -> Result<(), MockError> {
+        Ok(())
+    }
+
+    fn unlisten(listener: &ListenerShared<Self>) {
+        listener.maker().unlisten(listener);
+    }
+
+    fn join(
+        connector: (&Arc<FabricShared>, &MockAddr),
+        acceptor: (&Arc<FabricShared>, &MockAddr),
+    ) -> Result<[Self; 2], MockError> {
+        Ok(End::pair(connector, acceptor).map(|end| Self::new(&end)))
+    }
+}
+
 /// A connection request, shared by the one who makes it and the one who answers it.
-pub(crate) struct Request {
+pub(crate) struct Request<T: Joined> {
     from: MockAddr,
     to: MockAddr,
-    /// The connector's.
-    fabric: Arc<FabricShared>,
+    connector: T::Connector,
     deadline: Duration,
-    state: Mutex<State>,
+    state: Mutex<State<T>>,
 }
 
 #[derive(Debug)]
-struct State {
-    answer: Answer,
+struct State<T> {
+    answer: Answer<T>,
     waiter: Waiter,
 }
 
 #[derive(Debug)]
-enum Answer {
+enum Answer<T> {
     /// There is none yet.
     None,
-    Yes(MockTrack),
+    Yes(T),
     No(MockError),
     /// Nobody asks any more: the connector went away, or has its answer.
     Unasked,
 }
 
-impl Request {
-    pub(crate) fn new(from: MockAddr, to: MockAddr, fabric: Arc<FabricShared>) -> Self {
+impl<T: Joined> Request<T> {
+    pub(crate) fn new(from: MockAddr, to: MockAddr, connector: T::Connector) -> Self {
+        let fabric = connector.fabric();
         let deadline = fabric.timer().now().saturating_add(fabric.config().handshake_timeout);
         let state = Mutex::new(State { answer: Answer::None, waiter: Waiter::default() });
-        Self { from, to, fabric, deadline, state }
+        Self { from, to, connector, deadline, state }
     }
 
     /// Whether an answer is still of use at `now`.
@@ -61,35 +113,37 @@ impl Request {
         self.answer(|| Answer::No(error));
     }
 
-    /// The connector or the acceptor was killed. No lock may be held.
-    pub(crate) fn kill(&self, whose: &Arc<FabricShared>) {
-        match Arc::ptr_eq(whose, &self.fabric) {
-            true => self.fail(MockError::Killed),
-            false => self.fail(MockError::Refused { addr: self.to.clone() }),
-        }
+    /// The connector's.
+    fn fabric(&self) -> &Arc<FabricShared> {
+        self.connector.fabric()
     }
 
     /// Answers yes, and returns the acceptor's track.
-    fn accept(&self, acceptor: &Arc<FabricShared>) -> Result<MockTrack, MockError> {
-        if let Err(error) = acceptor.alive() {
+    fn accept(&self, acceptor: &T::Acceptor) -> Result<T, MockError> {
+        if let Err(error) = acceptor.fabric().alive() {
             self.fail(MockError::Refused { addr: self.to.clone() });
             return Err(error);
         }
-        if self.fabric.timer().now() >= self.deadline {
+        if self.fabric().timer().now() >= self.deadline {
             self.fail(self.timed_out(&self.to));
             return Err(self.timed_out(&self.from));
         }
         let mut accepted = None;
-        self.answer(|| {
-            let [theirs, ours] = End::pair((&self.fabric, &self.from), (acceptor, &self.to));
-            accepted = Some(MockTrack::new(&ours));
-            Answer::Yes(MockTrack::new(&theirs))
+        self.answer(|| match T::join((&self.connector, &self.from), (acceptor, &self.to)) {
+            Ok([theirs, ours]) => {
+                accepted = Some(Ok(ours));
+                Answer::Yes(theirs)
+            }
+            Err(error) => {
+                accepted = Some(Err(error.clone()));
+                Answer::No(error)
+            }
         });
-        accepted.ok_or_else(|| MockError::Withdrawn { peer: self.from.clone() })
+        accepted.unwrap_or_else(|| Err(MockError::Withdrawn { peer: self.from.clone() }))
     }
 
     /// Gives the answer that `make` makes, unless there is one.
-    fn answer(&self, make: impl FnOnce() -> Answer) {
+    fn answer(&self, make: impl FnOnce() -> Answer<T>) {
         let mut state = lock(&self.state);
         if !matches!(state.answer, Answer::None) {
             return;
@@ -103,7 +157,7 @@ impl Request {
     }
 
     /// Takes the answer, or leaves word whom to tell.
-    fn poll_answer(&self, cx: &mut Context<'_>) -> Poll<Result<MockTrack, MockError>> {
+    fn poll_answer(&self, cx: &mut Context<'_>) -> Poll<Result<T, MockError>> {
         let mut state = lock(&self.state);
         match mem::replace(&mut state.answer, Answer::Unasked) {
             Answer::Yes(track) => Poll::Ready(Ok(track)),
@@ -129,11 +183,21 @@ impl Request {
     }
 
     fn timed_out(&self, peer: &MockAddr) -> MockError {
-        MockError::HandshakeTimedOut { peer: peer.clone(), after: self.fabric.config().handshake_timeout }
+        MockError::HandshakeTimedOut { peer: peer.clone(), after: self.fabric().config().handshake_timeout }
     }
 }
 
-impl fmt::Debug for Request {
+impl<T: Joined> Mortal for Request<T> {
+    /// The connector or the acceptor was killed.
+    fn kill(&self, whose: &Arc<FabricShared>) {
+        match Arc::ptr_eq(whose, self.fabric()) {
+            true => self.fail(MockError::Killed),
+            false => self.fail(MockError::Refused { addr: self.to.clone() }),
+        }
+    }
+}
+
+impl<T: Joined> fmt::Debug for Request<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request").field("from", &self.from).field("to", &self.to).finish_non_exhaustive()
     }
@@ -143,35 +207,35 @@ impl fmt::Debug for Request {
 ///
 /// Once it was ready, further polls give kind `Closed`.
 #[derive(Debug)]
-pub struct MockConnecting {
-    stage: Stage,
+pub struct MockConnecting<T: Joined = MockTrack> {
+    stage: Stage<T>,
 }
 
 #[derive(Debug)]
-enum Stage {
+enum Stage<T: Joined> {
     Failed(MockError),
     /// The alarm is set when it is waited for: a request that is answered by then needs none.
     Waiting {
-        request: Arc<Request>,
+        request: Arc<Request<T>>,
         alarm: Option<MockSleep>,
     },
 }
 
-impl MockConnecting {
+impl<T: Joined> MockConnecting<T> {
     /// One that came to nothing at once.
     pub(crate) fn failed(error: MockError) -> Self {
         Self { stage: Stage::Failed(error) }
     }
 
-    pub(crate) fn waiting(request: Arc<Request>) -> Self {
+    pub(crate) fn waiting(request: Arc<Request<T>>) -> Self {
         Self { stage: Stage::Waiting { request, alarm: None } }
     }
 }
 
-impl Future for MockConnecting {
-    type Output = Result<MockTrack, MockError>;
+impl<T: Joined> Future for MockConnecting<T> {
+    type Output = Result<T, MockError>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<MockTrack, MockError>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, MockError>> {
         let (request, alarm) = match &mut self.stage {
             Stage::Failed(error) => return Poll::Ready(Err(mem::replace(error, MockError::Closed))),
             Stage::Waiting { request, alarm } => (request, alarm),
@@ -179,7 +243,7 @@ impl Future for MockConnecting {
         if let Poll::Ready(result) = request.poll_answer(cx) {
             return Poll::Ready(result);
         }
-        let timer = request.fabric.timer();
+        let timer = request.fabric().timer();
         let alarm = alarm.get_or_insert_with(|| timer.sleep(request.deadline.saturating_sub(timer.now())));
         if Pin::new(alarm).poll(cx).is_ready() {
             // An answer that came just now is as good.
@@ -190,7 +254,7 @@ impl Future for MockConnecting {
     }
 }
 
-impl Drop for MockConnecting {
+impl<T: Joined> Drop for MockConnecting<T> {
     fn drop(&mut self) {
         if let Stage::Waiting { request, .. } = &self.stage {
             request.withdraw();
@@ -199,32 +263,31 @@ impl Drop for MockConnecting {
 }
 
 /// A connection request. Dropping it refuses it.
-pub struct MockIncoming {
-    request: Arc<Request>,
-    /// The listener's.
-    fabric: Arc<FabricShared>,
+pub struct MockIncoming<T: Joined = MockTrack> {
+    request: Arc<Request<T>>,
+    acceptor: T::Acceptor,
 }
 
-impl MockIncoming {
-    pub(crate) fn new(request: Arc<Request>, fabric: Arc<FabricShared>) -> Self {
-        fabric.note(&request);
-        Self { request, fabric }
+impl<T: Joined> MockIncoming<T> {
+    pub(crate) fn new(request: Arc<Request<T>>, acceptor: T::Acceptor) -> Self {
+        acceptor.fabric().note(&request);
+        Self { request, acceptor }
     }
 }
 
-impl Incoming for MockIncoming {
+impl<T: Joined + Track<Addr = MockAddr, Error = MockError>> Incoming for MockIncoming<T> {
     type Addr = MockAddr;
     type Error = MockError;
-    type Track = MockTrack;
-    type Accepting = MockAccepting;
+    type Track = T;
+    type Accepting = MockAccepting<T>;
 
     fn peer(&self) -> MockAddr {
         self.request.from.clone()
     }
 
     /// Done at once. Fails with kind `Disconnected` where the connector is gone, and `TimedOut` where it has given up.
-    fn accept(self) -> MockAccepting {
-        MockAccepting { outcome: Some(self.request.accept(&self.fabric)) }
+    fn accept(self) -> MockAccepting<T> {
+        MockAccepting { outcome: Some(self.request.accept(&self.acceptor)) }
     }
 
     fn refuse(self) {
@@ -232,14 +295,14 @@ impl Incoming for MockIncoming {
     }
 }
 
-impl Drop for MockIncoming {
+impl<T: Joined> Drop for MockIncoming<T> {
     fn drop(&mut self) {
         // No effect on one that was accepted.
         self.request.fail(MockError::Refused { addr: self.request.to.clone() });
     }
 }
 
-impl fmt::Debug for MockIncoming {
+impl<T: Joined> fmt::Debug for MockIncoming<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MockIncoming").field("peer", &self.request.from).finish_non_exhaustive()
     }
@@ -249,14 +312,17 @@ impl fmt::Debug for MockIncoming {
 ///
 /// Once it was ready, further polls give kind `Closed`.
 #[derive(Debug)]
-pub struct MockAccepting {
-    outcome: Option<Result<MockTrack, MockError>>,
+pub struct MockAccepting<T = MockTrack> {
+    outcome: Option<Result<T, MockError>>,
 }
 
-impl Future for MockAccepting {
-    type Output = Result<MockTrack, MockError>;
+// Nothing is pinned in there.
+impl<T> Unpin for MockAccepting<T> {}
 
-    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<MockTrack, MockError>> {
+impl<T> Future for MockAccepting<T> {
+    type Output = Result<T, MockError>;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<T, MockError>> {
         Poll::Ready(self.outcome.take().unwrap_or(Err(MockError::Closed)))
     }
 }

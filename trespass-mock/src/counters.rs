@@ -40,6 +40,8 @@ pub struct MockCounters {
     pub refusals: u64,
     /// Messages that met a receiver that was not ready: each one once, however long it waited. Counted where it was sent.
     pub rnr_stalls: u64,
+    /// Datagrams that arrived here and met no receive. Reliable tracks drop nothing.
+    pub dropped: u64,
 }
 
 impl MockCounters {
@@ -57,6 +59,7 @@ impl MockCounters {
             operations: self.operations.saturating_sub(earlier.operations),
             refusals: self.refusals.saturating_sub(earlier.refusals),
             rnr_stalls: self.rnr_stalls.saturating_sub(earlier.rnr_stalls),
+            dropped: self.dropped.saturating_sub(earlier.dropped),
         }
     }
 }
@@ -74,6 +77,7 @@ impl AddAssign for MockCounters {
         self.operations += other.operations;
         self.refusals += other.refusals;
         self.rnr_stalls += other.rnr_stalls;
+        self.dropped += other.dropped;
     }
 }
 
@@ -87,7 +91,7 @@ impl Count {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
-    fn read(&self) -> u64 {
+    pub(crate) fn read(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -106,6 +110,8 @@ pub(crate) struct LaneCounts {
     pub(crate) recv_arms: Count,
     pub(crate) receives: Count,
     pub(crate) reposts: Count,
+    /// Datagrams that met no receive.
+    pub(crate) dropped: Count,
 }
 
 impl LaneCounts {
@@ -123,6 +129,7 @@ impl LaneCounts {
             operations: out.operations.read(),
             refusals: inward.refusals.read(),
             rnr_stalls: out.rnr_stalls.read(),
+            dropped: inward.dropped.read(),
         }
     }
 }

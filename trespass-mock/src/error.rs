@@ -14,7 +14,7 @@ pub enum MockError {
     /// A setting is out of its range. Kind `Config`.
     #[error("bad configuration: `{field}` is {value}, and must be {must}")]
     Config {
-        /// Which setting of [`MockConfig`](crate::MockConfig).
+        /// Which setting of [`MockConfig`](crate::MockConfig) or [`MockDatagramConfig`](crate::MockDatagramConfig).
         field: &'static str,
         /// What it was set to.
         value: String,
@@ -27,8 +27,8 @@ pub enum MockError {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// Somebody listens there already. Kind `Busy`.
-    #[error("`{addr}` is taken: drop the listener that has it, or listen elsewhere")]
+    /// Somebody listens there already, or has a port there. Kind `Busy`.
+    #[error("`{addr}` is taken: drop the listener or port that has it, or go elsewhere")]
     AddressInUse {
         /// The address asked for.
         addr: MockAddr,
@@ -53,6 +53,17 @@ pub enum MockError {
         /// How many requests its queue holds.
         backlog: usize,
     },
+    /// The listener has given as many tracks of datagrams as it may at once. Kind `Busy`.
+    #[error("`{addr}` has {tracks} tracks and gives no more at once: try again later, or raise `tracks` there")]
+    TracksFull {
+        /// The address asked for.
+        addr: MockAddr,
+        /// How many tracks it may give at once.
+        tracks: usize,
+    },
+    /// A peer of another net; the port lives on. Kind `Unreachable`.
+    #[error("the peer is of another net: there is no way to it from here")]
+    ForeignPeer,
     /// Nobody accepted or refused the connection in time. Kind `TimedOut`.
     #[error("the handshake with `{peer}` was not done within {after:?}")]
     HandshakeTimedOut {
@@ -168,7 +179,8 @@ impl TransportError for MockError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Config { .. } | Self::BadAddress { .. } | Self::NoLength | Self::BadRange { .. } => ErrorKind::Config,
-            Self::AddressInUse { .. } | Self::BacklogFull { .. } => ErrorKind::Busy,
+            Self::AddressInUse { .. } | Self::BacklogFull { .. } | Self::TracksFull { .. } => ErrorKind::Busy,
+            Self::ForeignPeer => ErrorKind::Unreachable,
             Self::NobodyListens { .. } | Self::Refused { .. } => ErrorKind::Refused,
             Self::HandshakeTimedOut { .. } | Self::CloseTimedOut { .. } => ErrorKind::TimedOut,
             Self::Withdrawn { .. } | Self::LinkDown => ErrorKind::Disconnected,

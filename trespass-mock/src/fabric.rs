@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -11,8 +12,9 @@ use crate::addr::MockAddr;
 use crate::clock::{MockDriver, MockTimer};
 use crate::config::MockConfig;
 use crate::conn::End;
-use crate::connect::{MockConnecting, Request};
+use crate::connect::{Joined, MockConnecting, Request};
 use crate::counters::MockCounters;
+use crate::datagram::{Directory, Member, MockDatagramConfig, MockDatagrams};
 use crate::error::MockError;
 use crate::listen::{ListenerShared, MockListener};
 use crate::memory::Domain;
@@ -39,7 +41,8 @@ pub struct MockNet {
 #[derive(Debug)]
 struct NetShared {
     timer: MockTimer,
-    listeners: Mutex<HashMap<MockAddr, Arc<ListenerShared>>>,
+    listeners: Mutex<HashMap<MockAddr, Arc<ListenerShared<MockTrack>>>>,
+    datagrams: Directory,
     /// What the next connector is called.
     connectors: AtomicU64,
 }
@@ -57,7 +60,8 @@ impl MockNet {
     }
 
     fn with_timer(timer: MockTimer) -> Self {
-        Self { shared: Arc::new(NetShared { timer, listeners: Mutex::default(), connectors: AtomicU64::new(0) }) }
+        let (listeners, connectors) = (Mutex::default(), AtomicU64::new(0));
+        Self { shared: Arc::new(NetShared { timer, listeners, datagrams: Directory::new(), connectors }) }
     }
 
     /// A fabric in this net: think of it as one process with one device.
@@ -77,6 +81,7 @@ impl MockNet {
                 net: Arc::clone(&self.shared),
                 killed: AtomicBool::new(false),
                 ends: Registry::default(),
+                members: Registry::default(),
                 listeners: Registry::default(),
                 requests: Registry::default(),
                 retired: Mutex::default(),
@@ -115,6 +120,9 @@ impl MockFabric {
         for end in &live {
             sum += end.counters();
         }
+        for member in self.shared.members.live() {
+            sum += member.counters();
+        }
         sum
     }
 
@@ -127,7 +135,7 @@ impl MockFabric {
         // Before the lists are read: whoever adds to them afterwards looks at it.
         self.shared.killed.store(true, Ordering::SeqCst);
         for listener in self.shared.listeners.live() {
-            listener.close(&MockError::Killed);
+            listener.kill(&self.shared);
         }
         for request in self.shared.requests.live() {
             request.kill(&self.shared);
@@ -135,11 +143,22 @@ impl MockFabric {
         for end in self.shared.ends.live() {
             end.kill();
         }
+        for member in self.shared.members.live() {
+            member.kill(&self.shared);
+        }
         // Only now: nobody is to see its accesses refused.
         self.shared.domain.kill();
     }
 
-    /// Breaks the link of every track that this fabric has now: both ends fail with kind `Disconnected`, after what had
+    /// Datagrams of this fabric: the twin of what `trespass-verbs` has under the same name.
+    ///
+    /// # Errors
+    /// Kind `Config` where a setting is out of its range; it names the setting.
+    pub fn datagrams(&self, config: MockDatagramConfig) -> Result<MockDatagrams, MockError> {
+        MockDatagrams::new(&self.shared, config)
+    }
+
+    /// Breaks the link of every reliable track that this fabric has now: both ends fail with kind `Disconnected`, after what had
     /// arrived was received. Listeners, connection requests and later tracks are none the worse.
     pub fn break_link(&self) {
         for end in self.shared.ends.live() {
@@ -175,6 +194,12 @@ impl Fabric for MockFabric {
     }
 }
 
+/// What dies with a fabric.
+pub(crate) trait Mortal: fmt::Debug + Send + Sync {
+    /// `whose` was killed. No lock may be held.
+    fn kill(&self, whose: &Arc<FabricShared>);
+}
+
 /// What the handles of a fabric share, and its tracks, listeners and requests hold on to.
 #[derive(Debug)]
 pub(crate) struct FabricShared {
@@ -184,9 +209,10 @@ pub(crate) struct FabricShared {
     net: Arc<NetShared>,
     killed: AtomicBool,
     ends: Registry<End>,
-    listeners: Registry<ListenerShared>,
+    members: Registry<Member>,
+    listeners: Registry<dyn Mortal>,
     /// Those that this fabric made, and those that it has to answer.
-    requests: Registry<Request>,
+    requests: Registry<dyn Mortal>,
     /// The counters of tracks that are gone.
     retired: Mutex<MockCounters>,
 }
@@ -203,6 +229,11 @@ impl FabricShared {
     /// Its memory.
     pub(crate) fn domain(&self) -> &Arc<Domain> {
         &self.domain
+    }
+
+    /// Where datagrams go in its net.
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.net.datagrams
     }
 
     pub(crate) fn timer(&self) -> &MockTimer {
@@ -225,7 +256,7 @@ impl FabricShared {
                 Arc::clone(place.insert(Arc::new(ListenerShared::new(addr.clone(), Arc::clone(self)))))
             }
         };
-        self.listeners.add(&listener);
+        self.note_listener(&listener);
         let listener = MockListener::new(listener);
         // Killed meanwhile: the list may have been read before the listener was in it.
         self.alive()?;
@@ -233,7 +264,7 @@ impl FabricShared {
     }
 
     /// The address of `listener` is free again.
-    pub(crate) fn unlisten(&self, listener: &ListenerShared) {
+    pub(crate) fn unlisten(&self, listener: &ListenerShared<MockTrack>) {
         let mut listeners = lock(&self.net.listeners);
         let gone = match listeners.entry(listener.addr().clone()) {
             Entry::Occupied(place) if std::ptr::eq(Arc::as_ptr(place.get()), listener) => Some(place.remove()),
@@ -247,18 +278,43 @@ impl FabricShared {
         self.alive()?;
         let listener = lock(&self.net.listeners).get(addr).cloned();
         let listener = listener.ok_or_else(|| MockError::NobodyListens { addr: addr.clone() })?;
+        self.request(addr, &listener, Arc::clone(self))
+    }
+
+    /// Asks `listener`, at `addr`, for a track of `connector`'s, which is of this fabric.
+    pub(crate) fn request<T: Joined>(
+        &self,
+        addr: &MockAddr,
+        listener: &ListenerShared<T>,
+        connector: T::Connector,
+    ) -> Result<MockConnecting<T>, MockError> {
         let name = MockAddr::of_connector(self.net.connectors.fetch_add(1, Ordering::Relaxed));
-        let request = Arc::new(Request::new(name, addr.clone(), Arc::clone(self)));
-        self.requests.add(&request);
+        let request = Arc::new(Request::new(name, addr.clone(), connector));
+        self.note(&request);
         listener.enqueue(&request)?;
         let connecting = MockConnecting::waiting(request);
         self.alive()?;
         Ok(connecting)
     }
 
-    /// Takes note of a request that is to be answered by this fabric.
-    pub(crate) fn note(&self, request: &Arc<Request>) {
-        self.requests.add(request);
+    /// Takes note of a new listener.
+    pub(crate) fn note_listener<T: Joined>(&self, listener: &Arc<ListenerShared<T>>) {
+        let listener: Arc<dyn Mortal> = Arc::clone(listener) as _;
+        self.listeners.add(&listener);
+    }
+
+    /// Takes note of a request that this fabric made, or is to answer.
+    pub(crate) fn note<T: Joined>(&self, request: &Arc<Request<T>>) {
+        let request: Arc<dyn Mortal> = Arc::clone(request) as _;
+        self.requests.add(&request);
+    }
+
+    /// Takes note of a new sender and receiver of datagrams; one of a fabric that was killed meanwhile dies at once.
+    pub(crate) fn adopt_member(self: &Arc<Self>, member: &Arc<Member>) {
+        self.members.add(member);
+        if self.alive().is_err() {
+            member.kill(self);
+        }
     }
 
     /// Takes note of a new end; one of a fabric that was killed meanwhile dies at once.

@@ -27,10 +27,18 @@
 //! # }).unwrap();
 //! ```
 //!
+//! # Datagrams
+//! [`MockFabric::datagrams`] gives the same fabric's [`MockDatagrams`], as a device has unreliable datagrams beside reliable
+//! connections: [ports](MockPort) that serve many peers, and [tracks](MockDatagramTrack) of one. A datagram that nobody is
+//! there for, or that meets no posted receive, is gone; its sender is not told. The network loses, duplicates and reorders
+//! where [`MockDatagramConfig`] tells it to, by a seed.
+//!
+//! Tracks of both sorts carry a word of [immediate data](trespass_core::ImmediateSend) with a message.
+//!
 //! # Trouble on demand
 //! [`MockFabric::kill`] ends a fabric as SIGKILL ends a process; [`MockFabric::break_link`] and [`MockTrack::break_link`]
-//! pull the cable. A receiver that keeps its buffers makes its peer stall, and a net in virtual time makes every deadline
-//! pass at once.
+//! pull the cable of reliable tracks. A receiver that keeps its buffers makes its peer stall, and a net in virtual time makes
+//! every deadline pass at once.
 //!
 //! # Where it differs from hardware
 //! - The "device" has no thread of its own. A message moves while its sender flushes, or, when it had to wait for a
@@ -42,6 +50,9 @@
 //! - One-sided operations are done one after the other, in the order of queueing: a read never sees what was queued behind
 //!   it. An error says why an access was refused; a device says only that it was.
 //! - [`inline`](trespass_core::Limits::inline) changes nothing but the number.
+//! - A receive of datagrams is posted again the moment that its buffer is dropped, and each track has its own, also where a
+//!   port has many.
+//! - Ports have no keys: what keeps strangers off is that a track looks at who sent a datagram.
 //! - Receives are used last in, first out: what is reused soonest is warmest in the cache.
 #![forbid(unsafe_code)]
 
@@ -52,12 +63,14 @@ mod config;
 mod conn;
 mod connect;
 mod counters;
+mod datagram;
 mod error;
 mod fabric;
 mod lane;
 mod listen;
 mod memory;
 mod registry;
+mod slots;
 mod sync;
 mod track;
 
@@ -67,6 +80,10 @@ pub use clock::{MockDriver, MockSleep, MockTimer};
 pub use config::MockConfig;
 pub use connect::{MockAccepting, MockConnecting, MockIncoming};
 pub use counters::MockCounters;
+pub use datagram::{
+    MockDatagram, MockDatagramConfig, MockDatagramReceiver, MockDatagramSender, MockDatagramTrack, MockDatagrams,
+    MockFaults, MockPeer, MockPort, MockResolving,
+};
 pub use error::MockError;
 pub use fabric::{MockFabric, MockNet};
 pub use listen::MockListener;

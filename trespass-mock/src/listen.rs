@@ -1,16 +1,17 @@
 //! Listeners: a bounded queue of connection requests.
+#![allow(private_bounds, reason = "sealed: the sorts of track are those of this crate")]
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use trespass_core::{Listener, Timer};
+use trespass_core::{Listener, Timer, Track};
 
 use crate::addr::MockAddr;
-use crate::connect::{MockIncoming, Request};
+use crate::connect::{Joined, Maker, MockIncoming, Request};
 use crate::error::MockError;
-use crate::fabric::FabricShared;
+use crate::fabric::{FabricShared, Mortal};
 use crate::sync::{Waiter, lock};
 use crate::track::MockTrack;
 
@@ -18,27 +19,27 @@ use crate::track::MockTrack;
 ///
 /// It holds as many requests as its fabric's `backlog` says; further ones fail with kind `Busy`. A request whose
 /// connector has given up takes no room.
-pub struct MockListener {
-    shared: Arc<ListenerShared>,
+pub struct MockListener<T: Joined = MockTrack> {
+    shared: Arc<ListenerShared<T>>,
 }
 
-impl MockListener {
-    pub(crate) fn new(shared: Arc<ListenerShared>) -> Self {
+impl<T: Joined> MockListener<T> {
+    pub(crate) fn new(shared: Arc<ListenerShared<T>>) -> Self {
         Self { shared }
     }
 }
 
-impl Listener for MockListener {
+impl<T: Joined + Track<Addr = MockAddr, Error = MockError>> Listener for MockListener<T> {
     type Addr = MockAddr;
     type Error = MockError;
-    type Track = MockTrack;
-    type Incoming = MockIncoming;
+    type Track = T;
+    type Incoming = MockIncoming<T>;
 
     fn local(&self) -> MockAddr {
         self.shared.addr.clone()
     }
 
-    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Result<MockIncoming, MockError>> {
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Result<MockIncoming<T>, MockError>> {
         self.shared.poll_incoming(cx)
     }
 
@@ -47,36 +48,45 @@ impl Listener for MockListener {
     }
 }
 
-impl Drop for MockListener {
+impl<T: Joined> Drop for MockListener<T> {
     fn drop(&mut self) {
         self.shared.close(&MockError::Closed);
     }
 }
 
-impl fmt::Debug for MockListener {
+impl<T: Joined> fmt::Debug for MockListener<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MockListener").field("local", &self.shared.addr).finish_non_exhaustive()
     }
 }
 
 /// What a listener, its place in the net, and its fabric share.
-pub(crate) struct ListenerShared {
+pub(crate) struct ListenerShared<T: Joined> {
     addr: MockAddr,
-    fabric: Arc<FabricShared>,
-    state: Mutex<State>,
+    maker: T::Acceptor,
+    state: Mutex<State<T>>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    queue: VecDeque<Arc<Request>>,
+struct State<T: Joined> {
+    queue: VecDeque<Arc<Request<T>>>,
     /// Why it takes no more.
     closed: Option<MockError>,
     waiter: Waiter,
 }
 
-impl ListenerShared {
-    pub(crate) fn new(addr: MockAddr, fabric: Arc<FabricShared>) -> Self {
-        Self { addr, fabric, state: Mutex::default() }
+impl<T: Joined> ListenerShared<T> {
+    pub(crate) fn new(addr: MockAddr, maker: T::Acceptor) -> Self {
+        let state = State { queue: VecDeque::new(), closed: None, waiter: Waiter::default() };
+        Self { addr, maker, state: Mutex::new(state) }
+    }
+
+    /// What its tracks are made by.
+    pub(crate) fn maker(&self) -> &T::Acceptor {
+        &self.maker
+    }
+
+    fn fabric(&self) -> &Arc<FabricShared> {
+        self.maker.fabric()
     }
 
     pub(crate) fn addr(&self) -> &MockAddr {
@@ -84,9 +94,10 @@ impl ListenerShared {
     }
 
     /// Queues `request`.
-    pub(crate) fn enqueue(&self, request: &Arc<Request>) -> Result<(), MockError> {
-        let now = self.fabric.timer().now();
-        let backlog = self.fabric.config().backlog;
+    pub(crate) fn enqueue(&self, request: &Arc<Request<T>>) -> Result<(), MockError> {
+        T::admit(self)?;
+        let now = self.fabric().timer().now();
+        let backlog = self.fabric().config().backlog;
         let mut stale = VecDeque::new();
         let mut state = lock(&self.state);
         if state.closed.is_some() {
@@ -110,12 +121,12 @@ impl ListenerShared {
         Ok(())
     }
 
-    fn poll_incoming(&self, cx: &mut Context<'_>) -> Poll<Result<MockIncoming, MockError>> {
-        let now = self.fabric.timer().now();
+    fn poll_incoming(&self, cx: &mut Context<'_>) -> Poll<Result<MockIncoming<T>, MockError>> {
+        let now = self.fabric().timer().now();
         let mut state = lock(&self.state);
         while let Some(request) = state.queue.pop_front() {
             if request.waits(now) {
-                return Poll::Ready(Ok(MockIncoming::new(request, Arc::clone(&self.fabric))));
+                return Poll::Ready(Ok(MockIncoming::new(request, self.maker.clone())));
             }
         }
         if let Some(error) = &state.closed {
@@ -130,7 +141,7 @@ impl ListenerShared {
     /// Takes no more, for `why`, and refuses what is queued. The first cause stays.
     pub(crate) fn close(&self, why: &MockError) {
         // First, so that the address is free by the time that anybody is told.
-        self.fabric.unlisten(self);
+        T::unlisten(self);
         let mut state = lock(&self.state);
         state.closed.get_or_insert_with(|| why.clone());
         let queue = std::mem::take(&mut state.queue);
@@ -145,7 +156,13 @@ impl ListenerShared {
     }
 }
 
-impl fmt::Debug for ListenerShared {
+impl<T: Joined> Mortal for ListenerShared<T> {
+    fn kill(&self, _: &Arc<FabricShared>) {
+        self.close(&MockError::Killed);
+    }
+}
+
+impl<T: Joined> fmt::Debug for ListenerShared<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ListenerShared").field("addr", &self.addr).finish_non_exhaustive()
     }

@@ -6,15 +6,15 @@ use crate::sync::lock;
 
 /// Those of a kind that are alive. Keeps nobody alive.
 #[derive(Debug)]
-pub(crate) struct Registry<T>(Mutex<Vec<Weak<T>>>);
+pub(crate) struct Registry<T: ?Sized>(Mutex<Vec<Weak<T>>>);
 
-impl<T> Default for Registry<T> {
+impl<T: ?Sized> Default for Registry<T> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<T> Registry<T> {
+impl<T: ?Sized> Registry<T> {
     /// Adds `item`. Amortised constant time: those that are gone leave when the list would have to grow.
     pub(crate) fn add(&self, item: &Arc<T>) {
         let mut list = lock(&self.0);

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use trespass_core::{
-    Endpoint, ErrorKind, Limits, RecvSide, Reliable, SendSide, Timer, Track, TransportError, TryError, Unsent,
+    Endpoint, ErrorKind, ImmediateSend, Limits, RecvSide, Reliable, SendSide, Timer, Track, TransportError, TryError,
+    Unsent,
 };
 
 use crate::addr::MockAddr;
@@ -19,6 +20,7 @@ use crate::counters::MockCounters;
 use crate::error::MockError;
 use crate::lane::{Dead, Failed, Lane, Message, Progress, Taken};
 use crate::memory::Operation;
+use crate::slots::Slots;
 
 /// A reliable track: both halves in one.
 ///
@@ -52,10 +54,7 @@ impl MockTrack {
 pub struct MockSender {
     pub(crate) end: Arc<End>,
     pub(crate) lane: Arc<Lane>,
-    /// For messages to come: those of messages that were placed at once.
-    free: Vec<MockSendBuf>,
-    /// Memory for messages to come, when there are no buffers; there may be more in the lane when this runs out.
-    spare: Vec<Box<[u8]>>,
+    slots: Slots,
     /// Queued, and not yet given to the device.
     queue: Vec<MockSendBuf>,
     /// The operations that have places in it.
@@ -77,8 +76,7 @@ impl MockSender {
         Self {
             end: Arc::clone(end),
             lane: Arc::clone(end.outward()),
-            free: Vec::with_capacity(slots),
-            spare: Vec::with_capacity(slots),
+            slots: Slots::new(slots),
             queue: Vec::with_capacity(slots),
             operations: VecDeque::new(),
             max_message,
@@ -105,20 +103,12 @@ impl MockSender {
 
     /// A buffer of any length, if there is one.
     pub(crate) fn slot(&mut self) -> Option<MockSendBuf> {
-        // The one that was used last is the warmest.
-        if let Some(buf) = self.free.pop() {
-            return Some(buf);
-        }
-        if self.spare.is_empty() {
-            self.lane.refill(&mut self.spare);
-        }
-        let mem = self.spare.pop()?;
-        Some(MockSendBuf::new(Message::new(mem), Arc::clone(&self.lane)))
+        self.slots.take(&self.lane)
     }
 
     /// Takes a slot back.
     pub(crate) fn unslot(&mut self, slot: MockSendBuf) {
-        self.free.push(slot);
+        self.slots.free.push(slot);
     }
 
     /// Queues `operation`, in the place that `slot` is.
@@ -135,10 +125,9 @@ impl MockSender {
         if failed || !self.is_open() {
             return Poll::Ready(());
         }
-        let at_hand = !self.free.is_empty() || !self.spare.is_empty();
         let ready = match fetch {
-            true => self.lane.poll_fetch(at_hand, &mut self.spare, cx.waker()),
-            false => at_hand || self.lane.poll_free(&mut self.spare, cx.waker()),
+            true => self.lane.poll_fetch(self.slots.at_hand(), &mut self.slots.spare, cx.waker()),
+            false => self.slots.poll(&self.lane, cx.waker()),
         };
         if ready { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -150,7 +139,7 @@ impl MockSender {
     }
 
     fn post_queue(&mut self, wake_self: bool) -> Result<(), MockError> {
-        match self.lane.post(&mut self.queue, &mut self.operations, &mut self.free) {
+        match self.lane.post(&mut self.queue, &mut self.operations, &mut self.slots.free) {
             Ok(mut progress) => {
                 if !wake_self {
                     progress.wakes.sender = None;
@@ -234,6 +223,17 @@ impl SendSide for MockSender {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => self.finish(Err(MockError::CloseTimedOut { after, waiting })),
         }
+    }
+}
+
+impl ImmediateSend for MockSender {
+    fn send_immediate(&mut self, buf: MockSendBuf, word: u32) -> Result<(), Unsent<MockSendBuf, MockError>> {
+        self.send(buf)?;
+        // Its memory goes back without it, so that no later message has it. None is queued where the send failed.
+        if let Some(queued) = self.queue.last_mut() {
+            queued.set_word(Some(word));
+        }
+        Ok(())
     }
 }
 
@@ -399,6 +399,12 @@ impl SendSide for MockTrack {
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), MockError>> {
         self.sender.poll_close(cx)
+    }
+}
+
+impl ImmediateSend for MockTrack {
+    fn send_immediate(&mut self, buf: MockSendBuf, word: u32) -> Result<(), Unsent<MockSendBuf, MockError>> {
+        self.sender.send_immediate(buf, word)
     }
 }
 

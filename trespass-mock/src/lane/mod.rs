@@ -10,6 +10,7 @@
 //! One lock guards it, held for a few list operations and the copy itself; no lock is taken, but those of a fabric's memory,
 //! and no waker called or dropped, under it.
 
+mod datagrams;
 mod operations;
 
 use std::collections::VecDeque;
@@ -73,6 +74,18 @@ pub(crate) struct Message {
     len: u32,
     /// It is the place of an operation in the queue, and the next of the operations is the one.
     pub(crate) is_operation: bool,
+    /// Immediate data goes beside it: the last four bytes of its memory.
+    has_word: bool,
+}
+
+/// The end of a message's memory, which is no room for bytes: a word there, and not beside the length, keeps a message that
+/// has none as small as it was.
+const TAIL: usize = size_of::<u32>();
+
+/// How many bytes of a message there is room for in `mem`.
+#[inline]
+fn room(mem: &[u8]) -> usize {
+    mem.len().saturating_sub(TAIL)
 }
 
 impl Message {
@@ -83,7 +96,27 @@ impl Message {
 
     #[allow(clippy::cast_possible_truncation, reason = "memory of a message has 2^30 bytes at most")]
     fn with_len(mem: Box<[u8]>, len: usize) -> Self {
-        Self { len: len as u32, mem, is_operation: false }
+        Self { len: len as u32, mem, is_operation: false, has_word: false }
+    }
+
+    #[inline]
+    pub(crate) fn is_special(&self) -> bool {
+        self.is_operation | self.has_word
+    }
+
+    /// Immediate data, beside it.
+    #[inline]
+    pub(crate) fn word(&self) -> Option<u32> {
+        if self.has_word { self.mem.last_chunk().map(|word| u32::from_le_bytes(*word)) } else { None }
+    }
+
+    /// Has `word` go beside it, or nothing.
+    #[inline]
+    pub(crate) fn set_word(&mut self, word: Option<u32>) {
+        self.has_word = word.is_some();
+        if let (Some(word), Some(place)) = (word, self.mem.last_chunk_mut()) {
+            *place = word.to_le_bytes();
+        }
     }
 
     #[inline]
@@ -100,7 +133,7 @@ impl Message {
     #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "memory of a message has 2^30 bytes at most")]
     pub(crate) fn set_len(&mut self, len: usize) {
-        self.len = len.min(self.mem.len()) as u32;
+        self.len = len.min(room(&self.mem)) as u32;
     }
 
     /// Takes it out, and leaves nothing.
@@ -202,21 +235,40 @@ impl Lane {
     /// posted.
     pub(crate) fn new(index: usize, from: &FabricShared, to: &FabricShared) -> Self {
         let (sender, receiver) = (from.limits(), to.limits());
-        let pool = |slots: usize, len: usize| (0..slots).map(|_| vec![0; len].into_boxed_slice()).collect::<Vec<_>>();
+        let fetches = from.config().fetch_slots.min(sender.send_slots);
+        Self::with_slots(
+            index,
+            (sender.send_slots, sender.max_message),
+            (receiver.recv_slots, receiver.max_message),
+            fetches,
+            to.domain(),
+        )
+    }
+
+    /// One with sends and receives of so many slots of so many bytes.
+    fn with_slots(
+        index: usize,
+        sends: (usize, usize),
+        receives: (usize, usize),
+        fetches: usize,
+        target: &Arc<Domain>,
+    ) -> Self {
+        let pool =
+            |slots: usize, len: usize| (0..slots).map(|_| vec![0; len + TAIL].into_boxed_slice()).collect::<Vec<_>>();
         Self {
             state: Mutex::new(State {
-                free: pool(sender.send_slots, sender.max_message),
-                posted: VecDeque::with_capacity(sender.send_slots),
+                free: pool(sends.0, sends.1),
+                posted: VecDeque::with_capacity(sends.0),
                 // Nothing, for a track that has no operations.
                 operations: VecDeque::new(),
                 done: VecDeque::new(),
-                fetches: from.config().fetch_slots.min(sender.send_slots),
+                fetches,
                 halted: false,
                 stalled: false,
-                receives: pool(receiver.recv_slots, receiver.max_message),
-                arrived: VecDeque::with_capacity(receiver.recv_slots),
-                returned: Vec::with_capacity(receiver.recv_slots),
-                batch: (receiver.recv_slots / 4).max(1),
+                receives: pool(receives.0, receives.1),
+                arrived: VecDeque::with_capacity(receives.0),
+                returned: Vec::with_capacity(receives.0),
+                batch: (receives.0 / 4).max(1),
                 dead: false,
                 lost: 0,
                 receiver_gone: false,
@@ -226,7 +278,7 @@ impl Lane {
             hints: Hints { freed: AtomicBool::new(true), ..Hints::default() },
             completer: WakerSlot::new(),
             sender: index,
-            target: Arc::clone(to.domain()),
+            target: Arc::clone(target),
             counts: LaneCounts::default(),
         }
     }
@@ -282,7 +334,7 @@ impl Lane {
         let mut lined_up = false;
         // No buffer may be dropped in here: it would ask for the lock.
         for buf in queue.drain(..) {
-            if buf.is_operation() || !state.posted.is_empty() || state.halted {
+            if buf.is_special() || !state.posted.is_empty() || state.halted {
                 lined_up = true;
                 placed |= self.line_up(&mut state, buf, operations, &mut progress);
                 continue;
@@ -472,6 +524,7 @@ impl State {
             let placed = match message.is_operation {
                 false => match self.place(message.bytes(), &[], &lane.counts) {
                     Placed::Yes => {
+                        self.word_beside(message.word());
                         self.free.push(message.mem);
                         None
                     }
@@ -499,7 +552,8 @@ impl State {
     }
 
     /// Copies a message, `head` and then a `body` where there is one, into a receive: the device's DMA.
-    #[inline]
+    // Always: a call of it would cost every message of a reliable track.
+    #[inline(always)]
     fn place(&mut self, head: &[u8], body: &[u8], counts: &LaneCounts) -> Placed {
         let Some(mut mem) = self.receives.pop() else {
             if !mem::replace(&mut self.stalled, true) {
@@ -508,9 +562,10 @@ impl State {
             return Placed::NoReceive;
         };
         let len = head.len() + body.len();
-        let Some(room) = mem.get_mut(..len) else {
-            return Placed::TooLong(Overrun { len, room: mem.len() });
+        let Some(room) = mem.get_mut(..len + TAIL) else {
+            return Placed::TooLong(Overrun { len, room: room(&mem) });
         };
+        let room = &mut room[..len];
         match body.is_empty() {
             true => room.copy_from_slice(head),
             false => {
@@ -524,6 +579,13 @@ impl State {
         self.stalled = false;
         self.arrived.push_back(Message::with_len(mem, len));
         Placed::Yes
+    }
+
+    /// Puts `word`, if there is one, beside the message that was placed last.
+    fn word_beside(&mut self, word: Option<u32>) {
+        if let (Some(_), Some(message)) = (word, self.arrived.back_mut()) {
+            message.set_word(word);
+        }
     }
 
     /// A batch came back, or anything at all while the device has less than a batch.
