@@ -3,34 +3,12 @@
 mod support;
 
 use futures_executor::block_on;
-use support::{fresh_addr, mocks};
+use support::fresh_addr;
+use support::metered::{fabrics, join, send};
 use trespass_core::{
     ErrorKind, Fabric, Incoming, Listener, ListenerExt, RecvSide, RecvSideExt, SendSide, SendSideExt, Track,
     TransportError,
 };
-use trespass_layers::Metered;
-use trespass_mock::{MockAddr, MockConfig, MockFabric};
-
-type Fabrics = [Metered<MockFabric>; 2];
-type Meter = <Metered<MockFabric> as Fabric>::Track;
-
-fn fabrics() -> Fabrics {
-    mocks(MockConfig::default()).map(|mock| Metered::named(mock, "tested"))
-}
-
-fn join([server, client]: &Fabrics, addr: &MockAddr) -> (Meter, Meter) {
-    let mut listener = server.listen(addr).expect("a listener");
-    let connecting = client.connect(addr);
-    block_on(async {
-        let ours = listener.incoming().await.expect("a request").accept().await.expect("an accept");
-        (ours, connecting.await.expect("a connect"))
-    })
-}
-
-fn send(track: &mut impl SendSide, len: usize) -> bool {
-    let Ok(buf) = track.try_reserve(len) else { return false };
-    track.send(buf).is_ok()
-}
 
 #[test]
 fn messages_and_bytes_are_counted_where_they_pass() {
@@ -221,82 +199,5 @@ mod exported {
             let errors = kept.read(r#"trespass_errors_total["fabric=tested", "kind=message too long"]"#);
             assert_eq!(errors, Some(round));
         }
-    }
-}
-
-#[cfg(feature = "tracing")]
-mod traced {
-    use std::fmt::Write;
-    use std::sync::{Arc, Mutex};
-
-    use super::*;
-    use tracing::field::{Field, Visit};
-    use tracing::span::{Attributes, Id, Record};
-    use tracing::{Event, Metadata, Subscriber};
-
-    /// Keeps what is said.
-    #[derive(Clone, Default)]
-    struct Heard(Arc<Mutex<Vec<String>>>);
-
-    struct Line(String);
-
-    impl Visit for Line {
-        fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-            let _ = write!(self.0, " {}={value:?}", field.name());
-        }
-    }
-
-    impl Subscriber for Heard {
-        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-            metadata.target() == "trespass"
-        }
-
-        fn new_span(&self, _: &Attributes<'_>) -> Id {
-            Id::from_u64(1)
-        }
-
-        fn record(&self, _: &Id, _: &Record<'_>) {}
-        fn record_follows_from(&self, _: &Id, _: &Id) {}
-        fn enter(&self, _: &Id) {}
-        fn exit(&self, _: &Id) {}
-
-        fn event(&self, event: &Event<'_>) {
-            let mut line = Line(event.metadata().level().to_string());
-            event.record(&mut line);
-            self.0.lock().expect("no panic under this lock").push(line.0);
-        }
-    }
-
-    #[test]
-    fn connections_are_events_and_messages_are_not() {
-        let heard = Heard::default();
-        let addr = fresh_addr();
-        let said = || std::mem::take(&mut *heard.0.lock().expect("no panic under this lock"));
-        tracing::subscriber::with_default(heard.clone(), || {
-            let fabrics = fabrics();
-            let (mut server, mut client) = join(&fabrics, &addr);
-            let joined = said();
-            for role in ["Connector", "Acceptor"] {
-                let is = |line: &String| line.contains("a track has come to be") && line.contains(role);
-                assert!(joined.iter().any(is), "{role} in {joined:#?}");
-            }
-            for _ in 0..5 {
-                assert!(send(&mut client, 3));
-                client.flush().expect("a flush");
-                drop(block_on(server.recv()).expect("a message"));
-            }
-            assert_eq!(said(), Vec::<String>::new(), "said of messages");
-            block_on(client.close()).expect("a clean close");
-            assert!(block_on(server.recv()).is_err() && block_on(server.recv()).is_err());
-            let ended = said();
-            assert_eq!(ended.len(), 2, "{ended:#?}");
-            assert!(ended[0].starts_with("DEBUG") && ended[0].contains("a track was closed"), "{ended:#?}");
-            assert!(ended[1].starts_with("DEBUG") && ended[1].contains("a track has ended"), "{ended:#?}");
-            assert!(block_on(fabrics[1].connect(&"nobody".parse().expect("an address"))).is_err());
-            let failed = said();
-            let is =
-                |line: &String| line.starts_with("WARN") && line.contains("kind=refused") && line.contains("nobody");
-            assert!(failed.iter().any(is), "{failed:#?}");
-        });
     }
 }

@@ -1,6 +1,8 @@
 //! A harness for a layer over the mock: what the kit knows of the mock, it knows of the mock under a layer.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod metered;
+
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
