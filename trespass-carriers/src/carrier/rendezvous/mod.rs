@@ -108,8 +108,7 @@ pub struct RendezvousConfig<F> {
     pub fabric: F,
     /// Everything else.
     pub messages: MessageConfig,
-    /// Messages from this many bytes on are lent; shorter ones are copied, which then takes less time. See `docs/CARRIERS.md`
-    /// for what was measured. Default 64 KiB.
+    /// Messages from this many bytes on are lent; shorter ones are copied. Default 64 KiB.
     pub lend_from: usize,
 }
 
