@@ -36,10 +36,13 @@ COMPLETIONS = 32_000
 
 PARTS = (
     "instructions", "packets", "latency", "throughput", "cpu",
-    "datagrams", "read", "write", "atomics", "shared",
+    "large", "datagrams", "read", "write", "atomics", "shared",
 )  # fmt: skip
 # Whom of ours the names of samples tell of.
-WHO = ("track", "carrier", "port", "shared")
+WHO = ("track", "carrier", "segments", "lent", "port", "shared")
+
+# Lengths of long messages, in KiB: around where lending them begins to pay, and far above.
+LONG = (16, 32, 64, 256, 1024)
 
 
 class Failed(Exception):
@@ -411,6 +414,27 @@ class Bench:
         sane(row[3:5])
         return row[4] * 1000
 
+    def large(self):
+        for size in LONG:
+            say(f"  {size} KiB")
+            count = max((16 if self.quick else 64) * 1024 // size, 20)
+            length = size * 1024
+
+            def ours(over, count=count, length=length):
+                client, *_ = self.ours(over, "stream", count, size=length, warmup=count // 10)
+                return mebibytes(client, length)
+
+            def beside(count=count, length=length):
+                row = self.perftest("ib_send_bw", count, length, "-t", "16", "-r", "64")
+                sane(row[3:5])
+                return row[3]
+
+            self.alternate(self.rounds(), {
+                f"large {size}/segments": lambda: ours("segments"),
+                f"large {size}/lent": lambda: ours("lent"),
+                f"large {size}/ib_send_bw": beside,
+            })  # fmt: skip
+
     def shared(self):
         total = 6400 if self.quick else 64000
         for tracks in TRACKS:
@@ -513,6 +537,12 @@ class Bench:
             for over in ("track", "carrier"):
                 self.row("CPU time per 64 B message, both ends (µs), beside post_poll.c",
                          f"cpu/{over}", "cpu/post_poll.c", 2)  # fmt: skip
+        if "large" in parts:
+            for size in LONG:
+                for over in ("segments", "lent"):
+                    aim = -0.95 if size >= 1024 else None
+                    self.row(f"{size:,} KiB messages (MiB/s), beside ib_send_bw",
+                             f"large {size}/{over}", f"large {size}/ib_send_bw", 1, aim)  # fmt: skip
         if "datagrams" in parts:
             for over in ("track", "port"):
                 self.row("64 B datagram, half round trip (µs), polling, beside ib_send_lat -c UD",
@@ -565,9 +595,9 @@ def sane(numbers):
         raise Uncalibrated(f"perftest measured {numbers}")
 
 
-def mebibytes(client):
-    """Of messages or operations of 64 KiB, in MiB/s."""
-    return client["messages"] * 65536 / (1 << 20) / (client["elapsed_ns"] / 1e9)
+def mebibytes(client, length=65536):
+    """Of messages or operations of this length, in MiB/s."""
+    return client["messages"] * length / (1 << 20) / (client["elapsed_ns"] / 1e9)
 
 
 def rate(client):
