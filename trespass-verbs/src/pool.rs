@@ -111,6 +111,12 @@ pub(crate) struct Arena {
 }
 
 impl Arena {
+    /// One of no bytes, for a model.
+    #[cfg(all(test, loom))]
+    pub(crate) fn empty() -> Self {
+        Self { piece: None, size: 0, pool: Weak::new() }
+    }
+
     /// Where it begins.
     #[inline]
     pub(crate) fn start(&self) -> NonNull<u8> {
