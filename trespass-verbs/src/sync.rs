@@ -183,3 +183,23 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
         }
     }
 }
+
+/// The memory of a slot, in a model. Loom says so where two have it at a time, or where one has it without what the one before wrote.
+#[cfg(all(test, loom))]
+pub(crate) struct Memory(UnsafeCell<u32>);
+
+// SAFETY: every use is a `with_mut`, and loom ends the test where another may be going on.
+#[cfg(all(test, loom))]
+unsafe impl Sync for Memory {}
+
+#[cfg(all(test, loom))]
+impl Memory {
+    pub(crate) fn new() -> Self {
+        Self(UnsafeCell::new(0))
+    }
+
+    pub(crate) fn write(&self) {
+        // SAFETY: the slot is in the hands of this thread, as far as the code that is tried is right; loom checks.
+        self.0.with_mut(|value| unsafe { *value += 1 });
+    }
+}

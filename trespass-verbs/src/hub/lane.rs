@@ -206,9 +206,13 @@ impl<Q: Completions> Lane<Q> {
     /// As [`forget`](Lane::forget), and takes that back where sends were posted meanwhile and the receiving half sleeps.
     #[inline]
     pub(crate) fn forget_unless(&self, member: &Member, is_sending: impl FnOnce() -> bool) {
-        self.forget(member);
-        if is_sending() && member.recv_asleep.load(Ordering::SeqCst) {
-            self.mind(member);
+        if !(member.minding.load(Ordering::SeqCst) && member.minding.swap(false, Ordering::SeqCst)) {
+            return;
+        }
+        let mind = is_sending() && member.recv_asleep.load(Ordering::SeqCst);
+        // Counted until it is certain: a driver that meanwhile found nobody would not arm.
+        if !mind || member.minding.swap(true, Ordering::SeqCst) {
+            self.sleepers.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
@@ -235,7 +239,7 @@ impl<Q: Completions> Lane<Q> {
 
     /// The event is acknowledged with others: acknowledging takes a lock of libibverbs.
     fn disarmed(&self) {
-        self.armed.store(false, Ordering::SeqCst);
+        self.armed.swap(false, Ordering::SeqCst);
         if self.unacked.fetch_add(1, Ordering::Relaxed) + 1 >= ACK_BATCH {
             self.cq.ack(self.unacked.swap(0, Ordering::Relaxed));
         }

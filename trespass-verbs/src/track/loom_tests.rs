@@ -11,33 +11,10 @@ use super::ending::Ending;
 use super::returns::Returns;
 use super::slots::Shared;
 use crate::error::VerbsError;
-use crate::link::Link;
-use crate::pool::Arena;
-use crate::sync::{Ordering, UnsafeCell, block_on, explore};
-
-fn shared(recv_slots: usize) -> Arc<Shared> {
-    Arc::new(Shared::new(Arena::empty(), Link::of_no_device(), 0, 1, recv_slots))
-}
+use crate::sync::{Memory, Ordering, block_on, explore};
 
 fn failure() -> VerbsError {
     VerbsError::Device { action: "model", why: String::new() }
-}
-
-/// A slot's memory. Loom says so where two have it at a time, or where one has it without what the one before wrote.
-struct Memory(UnsafeCell<u32>);
-
-// SAFETY: what loom watches: every use is a `with_mut`, which it refuses where another may be going on.
-unsafe impl Sync for Memory {}
-
-impl Memory {
-    fn new() -> Self {
-        Self(UnsafeCell::new(0))
-    }
-
-    fn write(&self) {
-        // SAFETY: the slot is in the hands of this thread, as far as the code that is tried is right; loom checks.
-        self.0.with_mut(|value| unsafe { *value += 1 });
-    }
 }
 
 #[test]
@@ -88,7 +65,7 @@ fn poll_returned(shared: &Shared, idle: &mut Vec<u32>, wanted: usize, again: boo
 }
 
 fn a_receiver_sleeps_until_buffers_come_back(count: u32, again: bool) {
-    let shared = shared(count as usize);
+    let shared = Shared::of_no_device(count as usize);
     let giving: Vec<_> = (0..count)
         .map(|slot| {
             let shared = Arc::clone(&shared);
@@ -170,7 +147,7 @@ impl Device {
 /// A side takes two completions. As `SendQueue` and `RecvQueue` do it: registered, it arms unless that was done, and looks
 /// `again`. As the driver does it: it clears the mark, `then` wakes, or the other way about.
 fn a_side_sleeps_until_completions_come(again: bool, clear_first: bool) {
-    let (shared, device) = (shared(1), Arc::new(Device::default()));
+    let (shared, device) = (Shared::of_no_device(1), Arc::new(Device::default()));
     let driving = {
         let (shared, device) = (Arc::clone(&shared), Arc::clone(&device));
         thread::spawn(move || {
@@ -227,7 +204,7 @@ fn a_driver_that_wakes_before_it_clears_the_mark_loses_a_wake_up() {
 #[test]
 fn both_halves_are_woken_by_the_end_and_told_the_failure() {
     explore(Some(3), || {
-        let shared = shared(1);
+        let shared = Shared::of_no_device(1);
         let ending = {
             let shared = Arc::clone(&shared);
             thread::spawn(move || shared.end(Some(failure())))
@@ -278,7 +255,7 @@ fn all_are_told_the_same_cause() {
 #[test]
 fn a_place_for_an_operation_is_never_had_twice_and_its_return_wakes() {
     explore(Some(3), || {
-        let shared = Arc::new((shared(1), Memory::new()));
+        let shared = Arc::new((Shared::of_no_device(1), Memory::new()));
         shared.0.allow_fetches(1);
         assert!(shared.0.begin_fetch());
         let ending = {

@@ -64,6 +64,12 @@ impl Shared {
         }
     }
 
+    /// One without memory, for a model.
+    #[cfg(all(test, loom))]
+    pub(crate) fn of_no_device(recv_slots: usize) -> std::sync::Arc<Self> {
+        std::sync::Arc::new(Self::new(Arena::empty(), Link::of_no_device(), 0, 1, recv_slots))
+    }
+
     /// The memory of send slot `slot`.
     #[inline]
     pub(crate) fn send_memory(&self, slot: u32) -> NonNull<u8> {
