@@ -5,8 +5,7 @@
 //! something, then look whether anybody sleeps", beside "say that I sleep, then look once more". So a load that is SeqCst is
 //! here an exchange that fails: it reads the latest value, and changes nothing. That gives no more than the language does:
 //! let the one order be that in which the model makes its steps. Such a load must not read what is older than the last SeqCst
-//! store before it in that order, and where all stores to the atomic are SeqCst, that is the latest. Where one is not, whoever
-//! makes it says why an older value would do no harm.
+//! store before it in that order; and a model fails where the latest store, which it reads, is not one.
 
 #[cfg(loom)]
 pub(crate) use model::*;
@@ -37,8 +36,6 @@ impl<T> UnsafeCell<T> {
 
 #[cfg(loom)]
 mod model {
-    use std::ops::Deref;
-
     use loom::sync::atomic;
 
     pub(crate) use loom::cell::UnsafeCell;
@@ -46,30 +43,66 @@ mod model {
     pub(crate) use loom::thread::yield_now;
 
     macro_rules! atomics {
-        ($($name:ident of $value:ty, not $unlikely:expr;)*) => {$(
+        ($($name:ident of $value:ty, not $unlikely:expr $(, $fetch:ident)*;)*) => {$(
             #[derive(Debug)]
-            pub(crate) struct $name(atomic::$name);
+            pub(crate) struct $name {
+                value: atomic::$name,
+                /// The latest store was SeqCst.
+                in_order: std::sync::atomic::AtomicBool,
+            }
 
+            #[allow(dead_code, reason = "not all of every atomic")]
             impl $name {
-                #[track_caller]
                 pub(crate) fn new(value: $value) -> Self {
-                    Self(atomic::$name::new(value))
+                    Self { value: atomic::$name::new(value), in_order: true.into() }
                 }
 
-                #[track_caller]
                 pub(crate) fn load(&self, order: Ordering) -> $value {
-                    match order {
-                        Ordering::SeqCst => self
-                            .0
-                            .compare_exchange($unlikely, $unlikely, Ordering::Acquire, Ordering::Acquire)
-                            .unwrap_or_else(|value| value),
-                        order => self.0.load(order),
+                    if order != Ordering::SeqCst {
+                        return self.value.load(order);
                     }
+                    // Where the value is the unlikely one the exchange succeeds, and stores what is there.
+                    let read = self.value.compare_exchange($unlikely, $unlikely, Ordering::Acquire, Ordering::Acquire);
+                    assert!(self.in_order.load(Ordering::Relaxed), "SeqCst reads what was not stored so");
+                    read.unwrap_or_else(|value| value)
                 }
 
-                /// As the standard library has it, with the load above.
-                #[track_caller]
-                #[allow(dead_code, reason = "not of every atomic")]
+                pub(crate) fn store(&self, value: $value, order: Ordering) {
+                    self.value.store(value, order);
+                    self.stored(order);
+                }
+
+                pub(crate) fn swap(&self, value: $value, order: Ordering) -> $value {
+                    let before = self.value.swap(value, order);
+                    self.stored(order);
+                    before
+                }
+
+                pub(crate) fn compare_exchange(
+                    &self,
+                    before: $value,
+                    after: $value,
+                    success: Ordering,
+                    failure: Ordering,
+                ) -> Result<$value, $value> {
+                    let exchanged = self.value.compare_exchange(before, after, success, failure);
+                    if exchanged.is_ok() {
+                        self.stored(success);
+                    }
+                    exchanged
+                }
+
+                pub(crate) fn compare_exchange_weak(
+                    &self,
+                    before: $value,
+                    after: $value,
+                    success: Ordering,
+                    failure: Ordering,
+                ) -> Result<$value, $value> {
+                    self.compare_exchange(before, after, success, failure)
+                }
+
+                /// As the standard library has it.
                 pub(crate) fn fetch_update(
                     &self,
                     stored: Ordering,
@@ -78,33 +111,34 @@ mod model {
                 ) -> Result<$value, $value> {
                     let mut before = self.load(loaded);
                     while let Some(after) = next(before) {
-                        match self.0.compare_exchange(before, after, stored, loaded) {
+                        match self.compare_exchange(before, after, stored, loaded) {
                             Ok(before) => return Ok(before),
                             Err(now) => before = now,
                         }
                     }
                     Err(before)
                 }
-            }
 
-            /// All else is as loom has it: an access that also writes reads the latest value there too.
-            impl Deref for $name {
-                type Target = atomic::$name;
+                $(pub(crate) fn $fetch(&self, other: $value, order: Ordering) -> $value {
+                    let before = self.value.$fetch(other, order);
+                    self.stored(order);
+                    before
+                })*
 
-                fn deref(&self) -> &Self::Target {
-                    &self.0
+                /// Loom runs nothing else between a store and this.
+                fn stored(&self, order: Ordering) {
+                    self.in_order.store(order == Ordering::SeqCst, Ordering::Relaxed);
                 }
             }
         )*};
     }
 
-    // Where the value is the unlikely one the exchange succeeds, and stores what is there.
     atomics! {
         AtomicBool of bool, not true;
         AtomicU8 of u8, not 0xee;
-        AtomicU32 of u32, not 0xeeee_eeee;
-        AtomicU64 of u64, not 0xeeee_eeee_eeee_eeee;
-        AtomicUsize of usize, not 0xeeee_eeee;
+        AtomicU32 of u32, not 0xeeee_eeee, fetch_add, fetch_sub;
+        AtomicU64 of u64, not 0xeeee_eeee_eeee_eeee, fetch_add;
+        AtomicUsize of usize, not 0xeeee_eeee, fetch_add, fetch_sub;
     }
 
     /// What the standard library promises of its own: whoever finds a value finds all that was done before it was set, and when

@@ -473,3 +473,37 @@ fn a_receiver_that_sleeps_learns_that_sends_have_failed() {
         posting.join().unwrap();
     });
 }
+
+#[test]
+fn a_failure_is_told_though_an_earlier_send_completes_meanwhile() {
+    explore(Some(3), || {
+        // The receiving half sleeps while one is under way, which completes.
+        let sending = Sending::new();
+        let member = Arc::clone(&sending.member);
+        member.post(1);
+        member.recv_asleep.store(true, Ordering::SeqCst);
+        sending.lane.mind(&member);
+        sending.lane.arm().unwrap();
+        sending.device.complete(member.request(1));
+        let driving = sending.beside(Sending::drive);
+        // The next one fails, after the sending half has looked for the last time.
+        let posting = sending.beside(|sending| {
+            sending.member.post(2);
+            if sending.member.recv_asleep.load(Ordering::SeqCst) {
+                sending.lane.mind(&sending.member);
+                sending.lane.arm().unwrap();
+                sending.look_surely();
+            }
+            sending.device.complete(0);
+        });
+        // Another member's thread looks meanwhile, and is the one that waits for this one to be told.
+        sending.look();
+        block_on(poll_fn(|cx| {
+            member.shared.recv_waker.register(cx.waker());
+            if member.shared.has_ended() { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        sending.device.change(|state| state.over = true);
+        driving.join().unwrap();
+        posting.join().unwrap();
+    });
+}

@@ -39,7 +39,7 @@ impl Returns {
     /// Takes everything, the latest first.
     #[inline]
     pub(crate) fn take(&self) -> impl Iterator<Item = u32> {
-        let mut next = if self.is_empty() { NONE } else { self.head.swap(NONE, Ordering::Acquire) };
+        let mut next = if self.is_empty() { NONE } else { self.head.swap(NONE, Ordering::SeqCst) };
         std::iter::from_fn(move || {
             let slot = next;
             next = self.links.get(slot as usize)?.load(Ordering::Relaxed);

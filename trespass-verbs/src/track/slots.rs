@@ -103,8 +103,8 @@ impl Shared {
 
     /// Sets how many reads and atomic operations there may be at once; before the track is given to anybody.
     pub(crate) fn allow_fetches(&self, slots: u32) {
-        self.fetch_slots.store(slots, Ordering::Release);
-        self.fetches_left.store(slots, Ordering::Release);
+        self.fetch_slots.store(slots, Ordering::SeqCst);
+        self.fetches_left.store(slots, Ordering::SeqCst);
     }
 
     pub(crate) fn fetch_slots(&self) -> u32 {
@@ -183,7 +183,9 @@ impl Shared {
 
     #[inline]
     pub(crate) fn awake(&self) {
-        // Relaxed: whoever finds an older count takes one off what is there, by an exchange, which finds the latest.
-        self.wake_after.store(AWAKE, Ordering::Relaxed);
+        // Written by this side, but for those who count it down to that: most often it is so already.
+        if self.wake_after.load(Ordering::Relaxed) != AWAKE {
+            self.wake_after.store(AWAKE, Ordering::SeqCst);
+        }
     }
 }
