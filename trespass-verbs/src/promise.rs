@@ -54,6 +54,7 @@ impl<T> Promise<T> {
     }
 }
 
+/// Waking before the outcome is there fails the model, and so does registering after the look.
 #[cfg(all(test, loom))]
 mod loom_tests {
     use std::future::poll_fn;

@@ -73,6 +73,8 @@ impl<C> Mailbox<C> {
     }
 }
 
+/// Besides what a test of its own shows to fail, each of these fails a model: `has_mail` set after the nudge, not set again where there may
+/// be more, or cleared after the look; `driven` looked at before the lock is taken.
 #[cfg(all(test, loom))]
 mod loom_tests {
     use std::sync::Arc;

@@ -2,6 +2,13 @@
 //!
 //! The device is a model, whose lock stands for the order in which a device and the calls of libibverbs see each other; so is
 //! the hub's lock over its lists. All else is what runs over devices.
+//!
+//! Each of these fails a model: a look at the marks, at `filled`, `done`, `short` or the count of what came back that is not SeqCst, or
+//! a store to one of them; no second look by a half that sleeps; `look` for `look_surely`, or for `look_now` at an end; an event after which
+//! nobody arms, or looks again; the flag of those to wake set before they are in the list, or cleared after the list was
+//! looked through; a member forgotten while it has to be minded, or uncounted meanwhile; `filled` cleared after the lock is let go; a
+//! shut inbox that takes messages; `short` looked at before the buffer is in the list, or counting it after that; the
+//! end looked at after the queue.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -505,5 +512,37 @@ fn a_failure_is_told_though_an_earlier_send_completes_meanwhile() {
         sending.device.change(|state| state.over = true);
         driving.join().unwrap();
         posting.join().unwrap();
+    });
+}
+
+#[test]
+fn whoever_looks_wakes_all_that_got_something() {
+    explore(Some(3), || {
+        let device = Device::new();
+        let members = [0, 1].map(|tag| Arc::new(Member::new(Shared::of_no_device(0), 1, tag)));
+        let hub = Arc::new((Lane::new(Queue(Arc::clone(&device)), Side::Send), members));
+        let (lane, members) = &*hub;
+        members.iter().for_each(|member| lane.sleep(member));
+        let looking = [0, 1].map(|one| {
+            let (hub, device) = (Arc::clone(&hub), Arc::clone(&device));
+            thread::spawn(move || {
+                let (lane, members) = &*hub;
+                device.complete(members[one].request(1));
+                lane.look_surely(|batch| {
+                    while let Some(completion) = batch.next() {
+                        let owner = members.iter().find(|member| member.owns(completion.wr_id)).unwrap();
+                        owner.complete(completion.wr_id);
+                        lane.got(owner);
+                    }
+                })
+                .unwrap();
+            })
+        });
+        // Both are one task's, which marked them before.
+        block_on(poll_fn(|cx| {
+            members.iter().for_each(|member| member.shared.send_waker.register(cx.waker()));
+            if members.iter().all(|member| member.done() == 1) { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        looking.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }

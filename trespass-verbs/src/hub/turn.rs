@@ -130,6 +130,8 @@ mod tests {
     }
 }
 
+/// Besides what a test of its own shows to fail, each of these fails a model: a turn that is taken or given back by a relaxed
+/// exchange, and one that is given back although somebody asked for another look.
 #[cfg(all(test, loom))]
 mod loom_tests {
     use std::sync::Arc;

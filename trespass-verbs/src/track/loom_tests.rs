@@ -1,4 +1,9 @@
 //! Models of what a track, its buffers and the driver share.
+//!
+//! Besides what tests of their own show to fail, each of these fails a model: a push that is relaxed, or not SeqCst; taking by an exchange
+//! that is relaxed, or by a load and a store; a look at the list, at the count of a sleeper, or a store of that, that is not SeqCst; a wake-up one buffer
+//! early only; waking before the end is set; the end set before its cause; a cause that is told and not settled. That `ended` is
+//! read with Acquire fails none: whoever tells a cause settles it by an exchange, which finds the failure anyway.
 
 use std::future::poll_fn;
 use std::sync::Arc;
