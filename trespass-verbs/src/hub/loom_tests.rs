@@ -7,8 +7,7 @@
 //! a store to one of them; no second look by a half that sleeps; `look` for `look_surely`, or for `look_now` at an end; an event after which
 //! nobody arms, or looks again; the flag of those to wake set before they are in the list, or cleared after the list was
 //! looked through; a member forgotten while it has to be minded, or uncounted meanwhile; `filled` cleared after the lock is let go; a
-//! shut inbox that takes messages; `short` looked at before the buffer is in the list, or counting it after that; the
-//! end looked at after the queue.
+//! shut inbox that takes messages; `short` looked at before the buffer is in the list.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -33,8 +32,8 @@ use crate::track::slots::Shared;
 struct Device {
     state: Mutex<State>,
     changed: Condvar,
-    /// Of the one receive buffer that there is.
-    memory: Memory,
+    /// Of each receive buffer.
+    memory: [Memory; 2],
 }
 
 #[derive(Default)]
@@ -58,7 +57,7 @@ enum Work {
 
 impl Device {
     fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), memory: Memory::new() })
+        Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), memory: [Memory::new(), Memory::new()] })
     }
 
     /// Changes the state, and does what it then has to do.
@@ -68,7 +67,7 @@ impl Device {
         while state.messages > 0 {
             let Some(slot) = state.receives.pop() else { break };
             state.messages -= 1;
-            self.memory.write();
+            self.memory[slot as usize].write();
             state.completed.push_back(slot);
             state.notify();
         }
@@ -140,16 +139,16 @@ struct Hub {
 }
 
 impl Hub {
-    /// With one member, whose quota is the one buffer, posted.
-    fn new() -> Arc<Self> {
+    /// With one member, whose quota are all buffers, posted.
+    fn new(quota: u32) -> Arc<Self> {
         let device = Device::new();
-        let memory = HubMemory::new(1, 1, 0, &device, 0);
+        let memory = HubMemory::new(1, quota as usize, 0, &device, 0);
         let mut receives = Receives::new(Arc::clone(&memory));
         assert!(receives.grow(Arena::empty(), 0).is_ok());
         let hub = Self {
             lane: Lane::new(Queue(Arc::clone(&device)), Side::Recv),
             memory,
-            member: Arc::new(Member::new(Shared::of_no_device(0), 1, 0)),
+            member: Arc::new(Member::new(Shared::of_no_device(0), quota, 0)),
             receives: Mutex::new(receives),
             device,
         };
@@ -166,9 +165,14 @@ impl Hub {
 
     fn post(&self, receives: &mut Receives) {
         let posted = receives.post(|request| {
-            // SAFETY: a list of one: the one buffer that there is.
-            let slot = unsafe { (*request).wr_id };
-            self.device.change(|state| state.receives.push(slot));
+            let mut next = request;
+            self.device.change(|state| {
+                // SAFETY: a list of requests, each of which lives in the queue that lends it, up to null.
+                while let Some(request) = unsafe { next.as_ref() } {
+                    state.receives.push(request.wr_id);
+                    next = request.next;
+                }
+            });
             Ok(())
         });
         assert!(posted.is_ok());
@@ -275,7 +279,7 @@ fn beside(hub: &Arc<Hub>, work: impl FnOnce(&Hub) + 'static) -> thread::JoinHand
 #[test]
 fn a_receiver_that_sleeps_is_woken_whoever_looks() {
     explore(Some(2), || {
-        let hub = Hub::new();
+        let hub = Hub::new(1);
         let driving = beside(&hub, Hub::drive);
         // Another member's thread, which spins: it looks once, at any time.
         let spinning = beside(&hub, |hub| {
@@ -284,7 +288,7 @@ fn a_receiver_that_sleeps_is_woken_whoever_looks() {
         });
         let mut inward = Inward::new(Arc::clone(&hub), Arc::clone(&hub.member));
         recv(&mut inward);
-        hub.device.memory.write();
+        hub.device.memory[0].write();
         hub.end();
         driving.join().unwrap();
         spinning.join().unwrap();
@@ -292,16 +296,33 @@ fn a_receiver_that_sleeps_is_woken_whoever_looks() {
 }
 
 #[test]
+fn all_that_arrive_at_once_are_found() {
+    explore(Some(2), || {
+        let hub = Hub::new(2);
+        let looking = [(); 2].map(|()| {
+            beside(&hub, |hub| {
+                hub.device.change(|state| state.messages += 1);
+                hub.look_surely();
+            })
+        });
+        let mut inward = Inward::new(Arc::clone(&hub), Arc::clone(&hub.member));
+        let messages = [recv(&mut inward), recv(&mut inward)];
+        looking.into_iter().for_each(|thread| thread.join().unwrap());
+        drop(messages);
+    });
+}
+
+#[test]
 fn a_buffer_that_comes_back_while_all_sleep_is_posted() {
     explore(Some(2), || {
-        let hub = Hub::new();
+        let hub = Hub::new(1);
         let driving = beside(&hub, Hub::drive);
         hub.device.change(|state| state.messages += 2);
         let mut inward = Inward::new(Arc::clone(&hub), Arc::clone(&hub.member));
         let first = recv(&mut inward);
         // Dropped on another thread, while the receiver waits for the second, for which there is no other buffer.
         let dropping = beside(&hub, move |hub| {
-            hub.device.memory.write();
+            hub.device.memory[0].write();
             drop(first);
         });
         drop(recv(&mut inward));
@@ -313,9 +334,32 @@ fn a_buffer_that_comes_back_while_all_sleep_is_posted() {
 }
 
 #[test]
+fn a_buffer_of_another_that_comes_back_while_all_sleep_is_posted() {
+    explore(Some(2), || {
+        let hub = Hub::new(1);
+        let driving = beside(&hub, Hub::drive);
+        hub.device.change(|state| state.messages += 2);
+        hub.look_surely();
+        // In nobody's hands of whom this member would be told.
+        let mut others = VecDeque::new();
+        hub.member.inbox.take(&mut others);
+        assert_eq!(others.len(), 1);
+        let dropping = beside(&hub, move |hub| {
+            hub.device.memory[0].write();
+            drop(others);
+        });
+        let mut inward = Inward::new(Arc::clone(&hub), Arc::clone(&hub.member));
+        drop(recv(&mut inward));
+        hub.end();
+        dropping.join().unwrap();
+        driving.join().unwrap();
+    });
+}
+
+#[test]
 fn what_arrives_while_the_receiver_goes_is_given_back() {
     explore(Some(3), || {
-        let hub = Hub::new();
+        let hub = Hub::new(1);
         let looking = beside(&hub, |hub| {
             hub.device.change(|state| state.messages += 1);
             hub.look();
@@ -333,7 +377,7 @@ fn what_arrives_while_the_receiver_goes_is_given_back() {
 #[test]
 fn the_end_is_told_after_the_last_message() {
     explore(Some(2), || {
-        let hub = Hub::new();
+        let hub = Hub::new(1);
         let ending = beside(&hub, |hub| {
             hub.device.change(|state| state.messages += 1);
             // Whoever ends a member has looked, or somebody is at it.
