@@ -1,7 +1,7 @@
 //! Models of what two ends of a mock track share, over the whole fabric: a lane's lock, the hints beside it, and who waits.
 //!
-//! Why a connection has ended and what is counted are the standard library's here too, so loom tries no order of theirs but the one
-//! in which it makes its steps.
+//! Why a connection has ended and what is counted are the standard library's here too, so loom tries no order of theirs
+//! but the one in which it makes its steps.
 
 use std::future::poll_fn;
 

@@ -1,11 +1,12 @@
 //! What threads share is made of these: the standard library's, or under `--cfg loom` those of loom, which tries every order
 //! that the language allows.
 //!
-//! Loom takes an access that is SeqCst for one that is AcqRel, and would refuse what relies on the one order of all of them: "leave
-//! something, then look whether anybody sleeps", beside "say that I sleep, then look once more". So a load that is SeqCst is
-//! here an exchange that fails: it reads the latest value, and changes nothing. That gives no more than the language does:
-//! let the one order be that in which the model makes its steps. Such a load must not read what is older than the last SeqCst
-//! store before it in that order; and a model fails where the latest store, which it reads, is not one.
+//! Loom takes an access that is SeqCst for one that is AcqRel, and would refuse what relies on the one order of all of
+//! them: "leave something, then look whether anybody sleeps", beside "say that I sleep, then look once more". So a load
+//! that is SeqCst is here an exchange that fails: it reads the latest value, and changes nothing. That gives no more than
+//! the language does: let the one order be that in which the model makes its steps. Such a load must not read what is
+//! older than the last SeqCst store before it in that order; and a model fails where the latest store, which it reads, is
+//! not one.
 
 #[cfg(loom)]
 pub(crate) use model::*;
@@ -141,8 +142,8 @@ mod model {
         AtomicUsize of usize, not 0xeeee_eeee, fetch_add, fetch_sub;
     }
 
-    /// What the standard library promises of its own: whoever finds a value finds all that was done before it was set, and when
-    /// `set` is over there is one.
+    /// What the standard library promises of its own: whoever finds a value finds all that was done before it was set, and
+    /// when `set` is over there is one.
     pub(crate) struct OnceLock<T> {
         setting: Mutex<()>,
         is_set: atomic::AtomicBool,
@@ -175,8 +176,8 @@ mod model {
     }
 }
 
-/// Runs `run` in every order of its threads; `preemptions` bounds how often one may be interrupted where it could go on, and with
-/// three threads it has to be bounded, since more take hours.
+/// Runs `run` in every order of its threads; `preemptions` bounds how often one may be interrupted where it could go on,
+/// and with three threads it has to be bounded, since more take hours.
 #[cfg(all(test, loom))]
 pub(crate) fn explore(preemptions: Option<usize>, run: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -218,7 +219,8 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// The memory of a slot, in a model. Loom says so where two have it at a time, or where one has it without what the one before wrote.
+/// The memory of a slot, in a model. Loom says so where two have it at a time, or where one has it without what the one
+/// before wrote.
 #[cfg(all(test, loom))]
 pub(crate) struct Memory(UnsafeCell<u32>);
 

@@ -31,8 +31,8 @@ impl<C> Mailbox<C> {
         }
         commands.push_back(command);
         drop(commands);
-        // Before the nudge, which the driver takes before it looks. (A store would do, but loom does not know that an exchange that
-        // reads one of two stores has nothing between it and that.)
+        // Before the nudge, which the driver takes before it looks. (A store would do, but loom does not know that an
+        // exchange that reads one of two stores has nothing between it and that.)
         self.has_mail.swap(true, Ordering::AcqRel);
         nudge();
         Ok(())
@@ -73,8 +73,8 @@ impl<C> Mailbox<C> {
     }
 }
 
-/// Besides what a test of its own shows to fail, each of these fails a model: `has_mail` set after the nudge, not set again where there may
-/// be more, or cleared after the look; `driven` looked at before the lock is taken.
+/// Besides what a test of its own shows to fail, each of these fails a model: `has_mail` set after the nudge, not set
+/// again where there may be more, or cleared after the look; `driven` looked at before the lock is taken.
 #[cfg(all(test, loom))]
 mod loom_tests {
     use std::sync::Arc;

@@ -239,6 +239,7 @@ impl<Q: Completions> Lane<Q> {
 
     /// The event is acknowledged with others: acknowledging takes a lock of libibverbs.
     fn disarmed(&self) {
+        // An exchange, as in `arm`: what is between the two of them is then known to a model too.
         self.armed.swap(false, Ordering::SeqCst);
         if self.unacked.fetch_add(1, Ordering::Relaxed) + 1 >= ACK_BATCH {
             self.cq.ack(self.unacked.swap(0, Ordering::Relaxed));

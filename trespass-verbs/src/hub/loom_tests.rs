@@ -1,13 +1,14 @@
 //! Models of what the members of a hub share: a lane, inboxes, and the buffers that come back.
 //!
-//! The device is a model, whose lock stands for the order in which a device and the calls of libibverbs see each other; so is
-//! the hub's lock over its lists. All else is what runs over devices.
+//! The device is a model, whose lock stands for the order in which a device and the calls of libibverbs see each other; so
+//! is the hub's lock over its lists. All else is what runs over devices.
 //!
-//! Each of these fails a model: a look at the marks, at `filled`, `done`, `short` or the count of what came back that is not SeqCst, or
-//! a store to one of them; no second look by a half that sleeps; `look` for `look_surely`, or for `look_now` at an end; an event after which
-//! nobody arms, or looks again; the flag of those to wake set before they are in the list, or cleared after the list was
-//! looked through; a member forgotten while it has to be minded, or uncounted meanwhile; `filled` cleared after the lock is let go; a
-//! shut inbox that takes messages; `short` looked at before the buffer is in the list.
+//! Each of these fails a model: a look at the marks, at `filled`, `done`, `short` or the count of what came back that is
+//! not SeqCst, or a store to one of them; no second look by a half that sleeps; `look` for `look_surely`, or for
+//! `look_now` at an end; an event after which nobody arms, or looks again; the flag of those to wake set before they are
+//! in the list, or cleared after the list was looked through; a member forgotten while it has to be minded, or uncounted
+//! meanwhile; `filled` cleared after the lock is let go; a shut inbox that takes messages; `short` looked at before the
+//! buffer is in the list.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;

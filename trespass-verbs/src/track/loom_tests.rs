@@ -1,9 +1,10 @@
 //! Models of what a track, its buffers and the driver share.
 //!
-//! Besides what tests of their own show to fail, each of these fails a model: a push that is relaxed, or not SeqCst; taking by an exchange
-//! that is relaxed, or by a load and a store; a look at the list, at the count of a sleeper, or a store of that, that is not SeqCst; a wake-up one buffer
-//! early only; waking before the end is set; the end set before its cause; a cause that is told and not settled. That `ended` is
-//! read with Acquire fails none: whoever tells a cause settles it by an exchange, which finds the failure anyway.
+//! Besides what tests of their own show to fail, each of these fails a model: a push that is relaxed, or not SeqCst;
+//! taking by an exchange that is relaxed, or by a load and a store; a look at the list, at the count of a sleeper, or a
+//! store of that, that is not SeqCst; a wake-up one buffer early only; waking before the end is set; the end set before
+//! its cause; a cause that is told and not settled. That `ended` is read with Acquire fails none: whoever tells a cause
+//! settles it by an exchange, which finds the failure anyway.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -100,8 +101,8 @@ fn one_that_does_not_look_again_is_not() {
     explore(None, || a_receiver_sleeps_until_buffers_come_back(1, false));
 }
 
-/// A completion queue of one side, and the channel on which its events come. The lock stands for the order in which a device and
-/// the calls of libibverbs see each other.
+/// A completion queue of one side, and the channel on which its events come. The lock stands for the order in which a
+/// device and the calls of libibverbs see each other.
 #[derive(Default)]
 struct Device {
     state: Mutex<State>,

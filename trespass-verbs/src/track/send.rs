@@ -259,8 +259,8 @@ impl SendQueue {
         if self.post_queued() { Ok(()) } else { Err(self.cause()) }
     }
 
-    /// Posts what is queued; the last of it asks for a completion, which stands for all before it. So whatever was
-    /// flushed has a completion to come, and a sleep or a close that waits for it needs nothing more. False where the track has
+    /// Posts what is queued; the last of it asks for a completion, which stands for all before it. So whatever was flushed
+    /// has a completion to come, and a sleep or a close that waits for it needs nothing more. False where the track has
     /// failed, or has ended and something was queued: a user who is not told by this call will be by another.
     #[inline]
     pub(crate) fn post_queued(&mut self) -> bool {

@@ -92,8 +92,9 @@ impl Shared {
         self.arena.lkey()
     }
 
-    /// Ends the track, with a cause where it is a failure; the first one stays. Wakes both sides. A failure that is found after
-    /// the end counts as long as nobody was told of another: the peer's goodbye may overtake the completion that says why.
+    /// Ends the track, with a cause where it is a failure; the first one stays. Wakes both sides. A failure that is found
+    /// after the end counts as long as nobody was told of another: the peer's goodbye may overtake the completion that
+    /// says why.
     pub(crate) fn end(&self, failure: Option<VerbsError>) {
         self.ending.end(failure.map(|failure| self.link.explain(failure)));
         self.send_waker.wake();
@@ -164,8 +165,8 @@ impl Shared {
     /// A receive buffer has come back.
     #[inline]
     pub(crate) fn returned(&self) {
-        // SeqCst, as are putting it back, the receiver's store, and its look at what came back once more: in the one order of
-        // these four, one of the two sees the other.
+        // SeqCst, as are putting it back, the receiver's store, and its look at what came back once more: in the one order
+        // of these four, one of the two sees the other.
         if self.wake_after.load(Ordering::SeqCst) != AWAKE {
             let left = self.wake_after.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
             if left == Ok(1) {
