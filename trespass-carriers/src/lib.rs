@@ -16,13 +16,17 @@ mod credit;
 mod error;
 mod handshake;
 mod inbox;
+mod lends;
 mod message;
 mod pool;
 mod segment;
 mod stats;
 mod wire;
 
-pub use carrier::{Finishing, MessageCarrier, MessageOpening, Sending};
+pub use carrier::{
+    Finishing, MessageCarrier, MessageOpening, RendezvousCarrier, RendezvousConfig, RendezvousMessage,
+    RendezvousOpening, Sending,
+};
 pub use config::MessageConfig;
 pub use error::{CarrierError, ConfigFault, Phase, Refusal, Violation};
 pub use message::{Message, MessageBuf};

@@ -111,9 +111,8 @@ pub(crate) struct Arena {
 }
 
 impl Arena {
-    /// One of no bytes, for a model.
-    #[cfg(all(test, loom))]
-    pub(crate) fn empty() -> Self {
+    /// One of nothing.
+    pub(crate) fn none() -> Self {
         Self { piece: None, size: 0, pool: Weak::new() }
     }
 

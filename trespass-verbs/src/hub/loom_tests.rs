@@ -145,7 +145,7 @@ impl Hub {
         let device = Device::new();
         let memory = HubMemory::new(1, quota as usize, 0, &device, 0);
         let mut receives = Receives::new(Arc::clone(&memory));
-        assert!(receives.grow(Arena::empty(), 0).is_ok());
+        assert!(receives.grow(Arena::none(), 0).is_ok());
         let hub = Self {
             lane: Lane::new(Queue(Arc::clone(&device)), Side::Recv),
             memory,

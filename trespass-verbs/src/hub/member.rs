@@ -76,8 +76,12 @@ impl Member {
         let more = (request as u32).wrapping_sub(done as u32);
         // Completions come in order; what names an earlier one again frees nothing.
         if more <= u32::MAX / 2 {
+            let upto = done + u64::from(more);
+            if let Some(loan) = &self.shared.loan {
+                loan.complete(done, upto);
+            }
             // SeqCst, with the look at the marks that follows: whoever marks itself and looks again has missed neither.
-            self.done.store(done + u64::from(more), Ordering::SeqCst);
+            self.done.store(upto, Ordering::SeqCst);
         }
     }
 

@@ -16,6 +16,7 @@ mod memory;
 mod receives;
 mod seats;
 mod sends;
+mod stock;
 mod turn;
 
 pub(crate) use inward::{Inward, Supply};
@@ -25,3 +26,4 @@ pub(crate) use memory::{HubMemory, Message, Received, Source};
 pub(crate) use receives::Receives;
 pub(crate) use seats::Seats;
 pub(crate) use sends::{Gate, Sends};
+pub(crate) use stock::{Loan, Stock};

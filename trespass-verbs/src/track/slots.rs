@@ -9,6 +9,7 @@ use trespass_core::WakerSlot;
 use super::ending::Ending;
 use super::returns::Returns;
 use crate::error::VerbsError;
+use crate::hub::Loan;
 use crate::link::Link;
 use crate::pool::Arena;
 use crate::sync::{AtomicBool, AtomicU32, Mutex, Ordering};
@@ -18,6 +19,8 @@ pub(crate) struct Shared {
     arena: Arena,
     slot_size: usize,
     send_slots: u32,
+    /// Where the memory of sends is lent for each, in place of a part of the arena.
+    pub(crate) loan: Option<Loan>,
     /// Send slots that were reserved and dropped.
     pub(crate) unsent: Returns,
     pub(crate) send_waker: WakerSlot,
@@ -48,6 +51,7 @@ impl Shared {
             arena,
             slot_size,
             send_slots: send_slots as u32,
+            loan: None,
             unsent: Returns::new(send_slots),
             send_waker: WakerSlot::new(),
             send_armed: AtomicBool::new(false),
@@ -64,13 +68,18 @@ impl Shared {
         }
     }
 
+    /// The same, of a track whose sends have memory on `loan`, and whose receives are elsewhere.
+    pub(crate) fn lent(loan: Loan, link: Link, slot_size: usize, send_slots: usize) -> Self {
+        Self { loan: Some(loan), ..Self::new(Arena::none(), link, slot_size, send_slots, 0) }
+    }
+
     /// One without memory, for a model.
     #[cfg(all(test, loom))]
     pub(crate) fn of_no_device(recv_slots: usize) -> std::sync::Arc<Self> {
-        std::sync::Arc::new(Self::new(Arena::empty(), Link::of_no_device(), 0, 1, recv_slots))
+        std::sync::Arc::new(Self::new(Arena::none(), Link::of_no_device(), 0, 1, recv_slots))
     }
 
-    /// The memory of send slot `slot`.
+    /// The memory of send slot `slot`, which is not on loan.
     #[inline]
     pub(crate) fn send_memory(&self, slot: u32) -> NonNull<u8> {
         self.memory(slot as usize)
