@@ -1,9 +1,9 @@
 //! Members: one track's part of what is shared.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::inbox::Inbox;
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::track::slots::Shared;
 
 /// Known to the two halves of a track, and to the hub for as long as the device has anything of it.
@@ -80,7 +80,8 @@ impl Member {
             if let Some(loan) = &self.shared.loan {
                 loan.complete(done, upto);
             }
-            self.done.store(upto, Ordering::Release);
+            // SeqCst, with the look at the marks that follows: whoever marks itself and looks again has missed neither.
+            self.done.store(upto, Ordering::SeqCst);
         }
     }
 
@@ -98,7 +99,7 @@ impl Member {
 
     #[inline]
     pub(crate) fn done(&self) -> u64 {
-        self.done.load(Ordering::Acquire)
+        self.done.load(Ordering::SeqCst)
     }
 
     /// There are no more sends than these.

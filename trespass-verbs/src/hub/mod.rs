@@ -9,6 +9,8 @@
 mod inbox;
 mod inward;
 mod lane;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod member;
 mod memory;
 mod receives;

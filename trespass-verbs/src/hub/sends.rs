@@ -4,7 +4,6 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::ptr::null_mut;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use super::lane::Lane;
 use super::member::Member;
 use crate::error::VerbsError;
 use crate::raw::qp::Qp;
+use crate::sync::Ordering;
 use crate::timer::{VerbsSleep, VerbsTimer};
 use crate::track::VerbsSendBuf;
 

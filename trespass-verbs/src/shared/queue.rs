@@ -363,13 +363,9 @@ impl SharedQueue {
             Side::Send => (&self.sends, Self::look_at_sends_surely),
             Side::Recv => (&self.receives, Self::look_surely),
         };
-        lane.disarmed();
-        look(self);
-        if !lane.anybody_sleeps() {
-            return;
-        }
-        match lane.arm() {
-            Ok(()) => look(self),
+        match lane.on_event(|| look(self)) {
+            Ok(false) => return,
+            Ok(true) => {}
             Err(error) => self.fail(VerbsError::os("arm a completion queue", &error)),
         }
         if side == Side::Recv {
@@ -383,6 +379,8 @@ impl SharedQueue {
 }
 
 impl Supply for SharedQueue {
+    type Queue = Cq;
+
     fn receives(&self) -> &Lane {
         &self.receives
     }
