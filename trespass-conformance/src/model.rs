@@ -340,8 +340,9 @@ impl<'h, H: Harness> Model<'h, H> {
         let received = match received {
             // It was flushed and has room: it comes soon.
             None if due => {
+                // Waiting on a whole track flushes its other direction; but it may come before there is a wait.
+                track.flush().unwrap_or_else(|error| panic!("cannot flush: {error}"));
                 let waited = self.h.wait(format_args!("message {:?}", lane.flushed.front()), track.recv());
-                // Waiting on a whole track flushes its other direction.
                 self.lanes[side].flush();
                 Some(waited.unwrap_or_else(|error| panic!("cannot receive: {error}")))
             }
