@@ -186,23 +186,19 @@ impl Thread {
                 None => None,
             }
         };
-        match entry {
-            Some(Entry::Link(link)) => {
-                if link.on_ready(&mut self.staging) {
-                    self.again.push(token);
-                }
-            }
-            Some(Entry::Listening(listening)) => {
-                if listening.accept() {
-                    self.again.push(token);
-                }
-            }
+        let more = match entry {
+            Some(Entry::Link(link)) => link.on_ready(&mut self.staging),
+            Some(Entry::Listening(listening)) => listening.accept(),
             Some(Entry::Handshake(handshake)) => {
                 if let Some(handshake) = handshake.go_on() {
                     self.put_back(token, handshake);
                 }
+                false
             }
-            None => {}
+            None => false,
+        };
+        if more {
+            self.again.push(token);
         }
     }
 
