@@ -1,6 +1,5 @@
 //! A key-value store over RDMA, and a load that checks it. See the README beside this file.
 #![forbid(unsafe_code)]
-#![cfg_attr(not(any(feature = "mock", feature = "verbs")), allow(dead_code, reason = "there is nothing to run on"))]
 
 mod app;
 mod dataset;
@@ -10,6 +9,9 @@ mod record;
 mod report;
 mod store;
 mod tally;
+#[path = "../custom_track/tcp/mod.rs"]
+#[allow(dead_code, reason = "the conformance kit uses the rest")]
+mod tcp;
 mod workload;
 
 use std::error::Error;
@@ -36,10 +38,14 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
         #[cfg(feature = "mock")]
         Backend::Mock => {
             if options.listen.is_some() || options.connect.is_some() {
-                return Err("the mock is in process: --listen and --connect need --fabric verbs".into());
+                return Err("the mock is in process: --listen and --connect need --fabric tcp or verbs".into());
             }
             let fabric = trespass::mock::MockFabric::new();
             app::run(&fabric, app::Place::Both { listen: "kv".parse()?, connect: None }, options)
+        }
+        Backend::Tcp => {
+            let fabric = tcp::TcpFabric::open(tcp::TcpConfig::default())?;
+            app::run(&fabric, options.place()?, options)
         }
         #[cfg(feature = "verbs")]
         Backend::Verbs => {

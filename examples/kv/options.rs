@@ -36,15 +36,15 @@ pub(crate) struct Options {
     #[arg(long, value_name = "EXPONENT", default_value_t = 0.99, value_parser = exponent)]
     pub(crate) skew: f64,
 
-    /// What to run on: in process, or real RDMA
+    /// What to run on: in process, TCP, or real RDMA
     #[arg(long, value_enum, default_value_t = Backend::Mock)]
     pub(crate) fabric: Backend,
 
-    /// Serve at this address; without --connect, until killed (verbs)
+    /// Serve at this address; without --connect, until killed (tcp, verbs)
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<String>,
 
-    /// Be the clients of the server at this address (verbs)
+    /// Be the clients of the server at this address (tcp, verbs)
     #[arg(long, value_name = "ADDR")]
     pub(crate) connect: Option<String>,
 
@@ -65,6 +65,8 @@ pub(crate) struct Options {
 pub(crate) enum Backend {
     /// In process: needs no hardware
     Mock,
+    /// TCP, by the fabric of `examples/custom_track`: between processes, without hardware
+    Tcp,
     /// Real RDMA, or soft-RoCE: needs to be built with `--features verbs`
     Verbs,
 }
@@ -73,6 +75,7 @@ impl Backend {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Mock => "mock",
+            Self::Tcp => "tcp",
             Self::Verbs => "verbs",
         }
     }
@@ -95,7 +98,6 @@ fn number_in(text: &str, least: f64, most: f64) -> Result<f64, String> {
 
 impl Options {
     /// Which parts of the store this process is, by `--listen` and `--connect`.
-    #[cfg_attr(not(feature = "verbs"), expect(dead_code, reason = "the mock is always both parts"))]
     pub(crate) fn place<A: FromStr>(&self) -> Result<Place<A>, String> {
         match (address(self.listen.as_deref())?, address(self.connect.as_deref())?) {
             (Some(listen), None) => Ok(Place::Server { listen }),

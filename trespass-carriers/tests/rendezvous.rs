@@ -313,6 +313,9 @@ fn a_thread_that_polls_gets_them_too() {
     assert_eq!(*message, pattern(3, 5000));
 }
 
+/// Whether an error is the right one.
+type Expected = fn(&Error) -> bool;
+
 /// A carrier, and a peer that says what it likes.
 fn against_raw() -> (Carrier, Raw, [MockFabric; 2]) {
     let Pair { left, right, fabrics } = tracks(small(), small());
@@ -331,7 +334,7 @@ fn a_peer_that_lends_nonsense_is_told_off() {
     let mut overflowing = good;
     overflowing[8..].fill(0xff);
     let longer = [good.as_slice(), &[0]].concat();
-    let cases: [(u8, &[u8], fn(&Error) -> bool); 7] = [
+    let cases: [(u8, &[u8], Expected); 7] = [
         (48, &good[1..], |error| matches!(error, CarrierError::Protocol(Violation::Window(_)))),
         (48, &longer, |error| matches!(error, CarrierError::Protocol(Violation::Window(_)))),
         (48, &overflowing, |error| matches!(error, CarrierError::Protocol(Violation::Window(_)))),

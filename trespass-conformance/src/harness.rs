@@ -81,7 +81,8 @@ pub trait Harness: Sync {
     fn fabrics(&self) -> Fabrics<Self::Fabric>;
 
     /// Where the server may listen: another address at each call, or one that makes the fabric choose (a port of zero).
-    /// The kit connects to what the listener's `local()` says then.
+    /// The kit connects to what the listener's `local()` says then, and listens there again. Where addresses that are freed go
+    /// to others at once, as TCP ports of one IP address do, give each call a range of its own.
     fn listen_addr(&self) -> <Self::Fabric as Fabric>::Addr;
 
     /// A well-formed address that the client can try and where nobody listens.
@@ -121,7 +122,8 @@ pub trait Harness: Sync {
         None
     }
 
-    /// How often `track` has armed its device for a notification since its start.
+    /// How often `track` has armed its device for a notification since its start. Where nothing is armed: how often one of its
+    /// `poll_` functions has looked.
     fn arms(&self, track: &<Self::Fabric as Fabric>::Track) -> Option<u64> {
         let _ = track;
         None

@@ -300,8 +300,10 @@ impl<'h, H: Harness> Model<'h, H> {
             Err(TryError::WouldBlock) if len > max || lane.busy() >= slots => return,
             // A slot may come back only with those that were flushed with it, and one of them has not arrived yet.
             Err(TryError::WouldBlock) if !lane.flushed.is_empty() => return,
-            // What has been received has left: its slot comes free soon.
+            // What has been received has left: its slot comes free soon. It may be free before the wait, which then flushes
+            // nothing.
             Err(TryError::WouldBlock) => {
+                track.flush().unwrap_or_else(|error| panic!("cannot flush: {error}"));
                 lane.flush();
                 let what = format_args!("a slot of {slots}, of which {} are taken", lane.busy());
                 self.h.wait(what, track.reserve(len)).unwrap_or_else(|error| panic!("cannot reserve: {error}"))
@@ -338,8 +340,9 @@ impl<'h, H: Harness> Model<'h, H> {
         let received = match received {
             // It was flushed and has room: it comes soon.
             None if due => {
+                // Waiting on a whole track flushes its other direction; but it may come before there is a wait.
+                track.flush().unwrap_or_else(|error| panic!("cannot flush: {error}"));
                 let waited = self.h.wait(format_args!("message {:?}", lane.flushed.front()), track.recv());
-                // Waiting on a whole track flushes its other direction.
                 self.lanes[side].flush();
                 Some(waited.unwrap_or_else(|error| panic!("cannot receive: {error}")))
             }

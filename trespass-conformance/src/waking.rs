@@ -153,6 +153,8 @@ pub fn dropped_futures_lose_nothing<H: ReliableHarness>(h: &H) {
             None => drop(h.wait("a message after a dropped receive", take(&mut pair.server, id, 8))),
         }
         id += 1;
+        // A message arrives before its sender hears of it.
+        settle(h, &mut pair.client);
 
         // A reserve that is dropped while there is no slot, and with its slot.
         let all = reserve_all(&mut pair.client, 8);

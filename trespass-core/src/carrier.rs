@@ -19,9 +19,14 @@ pub enum Role {
 /// # For implementers
 /// - The handshake is in band, as the first message, so that it works on any track; it has a deadline; a refusal is typed
 ///   and says why.
+/// - A refusal is sent and then closed: dropping the track instead may cut it off.
 /// - Whatever bytes the peer sends, the answer is a typed error and a closed track.
 /// - An in-band FIN is the only clean end; the end of the track without it is kind `Disconnected`.
 /// - Register only a fan-out waker ([`FanOut`](crate::FanOut)) with the track.
+/// - A carrier may stand on another: one that holds a `MessageCarrier` has credits, sizes and a clean end already. Then the waker
+///   to register is the task's own. `examples/custom_carrier` is such a one, with a tutorial.
+/// - What differs between the ends, but for who speaks first, is better told by two types than by [`Role`]: a publisher may
+///   connect to its subscribers.
 ///
 /// # For users
 /// `open` on both ends of a connection; then what the carrier itself offers; then `poll_close`.

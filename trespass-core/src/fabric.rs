@@ -16,6 +16,7 @@ use crate::track::{Address, ThreadTrack, Track};
 /// - Set-up is a transaction: a `Connecting` or `Accepting` that fails, or is dropped after any number of polls, leaves
 ///   nothing behind, on either side.
 /// - Every handshake has its own deadline, stated in the fabric's configuration. One slow handshake blocks nobody.
+/// - `examples/custom_track` is a complete one, over TCP, with a tutorial.
 ///
 /// # For users
 /// An application is generic over `F: Fabric` (or [`ThreadFabric`]) and never names a backend; only `main` does.
@@ -154,7 +155,8 @@ pub trait Fabric: Clone {
 ///
 /// # For implementers
 /// - The queue of requests is bounded; what does not fit is refused with kind `Busy`, and a request that waits past the
-///   handshake deadline goes away.
+///   handshake deadline goes away: for its connector that is kind `TimedOut`, not `Refused`, whichever end counts faster.
+/// - A request whose connector has given up need not be handed out. Where it is, accepting it fails, or gives a track that ends.
 /// - A request that fails ends alone: `poll_incoming` reports only what ends the listener.
 ///
 /// # For users

@@ -76,6 +76,12 @@ pub trait Endpoint {
 ///   `WouldBlock`, never an error. It never arms the device for a notification.
 /// - [`send`](SendSide::send) never blocks and never fails for want of room. It rings no doorbell.
 /// - [`flush`](SendSide::flush) rings one doorbell for all that was queued.
+/// - A slot comes back when its message is in a receive that the peer had posted. A transport that says nothing of that, such as
+///   a byte stream, needs a confirmation of its own: that a write was taken, by a kernel say, is not an arrival.
+/// - That sending fails is not yet the end: what the peer sent before it went is still to be received, its last confirmation
+///   among it. Let the receiving side find the end, and its cause.
+/// - Whoever ends a track, by a close or a drop, confirms first what has arrived: else the peer, whose close comes a moment later,
+///   takes for lost what was not.
 /// - A buffer of another track comes back untouched with kind `ForeignBuffer`.
 /// - Errors stick: after the first failure every call returns it.
 ///
@@ -132,7 +138,10 @@ pub trait SendSide: Endpoint {
 /// - All that arrived is delivered before the end is reported. A flush error is not the end of anything.
 /// - A track cannot tell a clean close from a death: both are kind `Closed`; a failure of the device or the link has
 ///   its own kind.
-/// - [`posted`](RecvSide::posted) counts only what the device really has, or had: a peer sends by it.
+/// - [`posted`](RecvSide::posted) counts only what the device really has, or had: a peer sends by it. Buffers below, of a kernel
+///   say, are no receives: with all of its own in the user's hands a side takes nothing, while its sender keeps the slots of what
+///   waits, and confirmations for the other direction pass all the same.
+/// - A buffer that is given back may be posted by its drop, without a call of the receiving side: then there is nobody to wake.
 /// - [`poll_recv_ready`](RecvSide::poll_recv_ready) reposts what was given back before it returns, but for fewer than a quarter
 ///   of the slots where the device has half of them; buffers given back while it waits wake it when the device would
 ///   otherwise run short.
@@ -164,7 +173,8 @@ pub trait RecvSide: Endpoint {
 /// A path for messages, both ways.
 ///
 /// # For implementers
-/// - `docs/CONTRACT.md` numbers what is owed; run `trespass-conformance` against your fabric.
+/// - `docs/CONTRACT.md` numbers what is owed; run `trespass-conformance` against your fabric. `examples/custom_track` goes through
+///   one step by step: tracks over TCP.
 /// - The two sides share no waker, and after [`split`](Track::split) may be used from two tasks and two threads.
 /// - Dropping a track, or both its halves, ends it: the peer sees the end in the time that the fabric states.
 ///   Dropping the sender alone ends it too, without waiting; dropping the receiver alone leaves the sender be.

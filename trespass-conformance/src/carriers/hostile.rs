@@ -9,7 +9,7 @@ use crate::carriers::raw::{self, Offer, frame, greet, kind};
 use crate::carriers::{expect_kind, message};
 use crate::ends::assert_in_time;
 use crate::harness::ReliableHarness;
-use crate::traffic::{Pair, join, listen, pair, receive_end};
+use crate::traffic::{Pair, join, listen, pair, receive_end, settle};
 use crate::wait::{Dice, RecvWait, SendWait, Waits, both};
 
 /// A peer of another kind or version, or with sizes that will not do, is refused, and both sides learn why.
@@ -181,6 +181,8 @@ fn expect_protocol_error<H: ReliableHarness, T>(
     for bytes in &frames {
         h.wait("a slot", raw::say(raw, bytes));
     }
+    // All of it is there before the carrier looks: one that has seen a FIN need not wait for more.
+    settle(h, raw);
     let clean = h.wait(format_args!("an answer to {what}"), async {
         // A FIN before the nonsense may be seen first: then the nonsense is found when there is something to send.
         match carrier.recv().await {
