@@ -70,6 +70,7 @@ mod lane;
 mod listen;
 mod memory;
 mod registry;
+mod sim;
 mod slots;
 mod sync;
 mod track;
@@ -88,4 +89,8 @@ pub use error::MockError;
 pub use fabric::{MockFabric, MockNet};
 pub use listen::MockListener;
 pub use memory::{MockFetchPermit, MockRegion, MockSharedRegion, MockWindow, MockWritePermit};
+pub use sim::{
+    MockEvent, MockFault, MockPlan, MockSim, MockSimEnd, MockSimFailure, MockSimReport, MockSpawner, MockTask,
+    MockWhen, explore, seeds,
+};
 pub use track::{MockReceiver, MockSender, MockTrack};

@@ -12,6 +12,7 @@
 
 mod datagrams;
 mod operations;
+mod wire;
 
 use std::collections::VecDeque;
 use std::mem;
@@ -61,7 +62,7 @@ struct Hints {
 impl Hints {
     fn update(&self, state: &State) {
         self.freed.store(!state.free.is_empty(), Ordering::Relaxed);
-        self.arrived.store(!state.arrived.is_empty() || state.dead, Ordering::Relaxed);
+        self.arrived.store(!state.arrived.is_empty() || state.is_over(), Ordering::Relaxed);
         self.repost_due.store(state.repost_due(), Ordering::Relaxed);
     }
 }
@@ -155,6 +156,10 @@ pub(crate) struct Progress {
 pub(crate) enum Failed {
     Overrun(Overrun),
     Refused(Refusal),
+    /// The plan of a simulation says so.
+    QueuePair,
+    /// Nothing came through for as long as the device tries.
+    Unreachable,
 }
 
 /// An access that the receiver's memory refused.
@@ -200,8 +205,12 @@ struct State {
     done: VecDeque<Done>,
     /// How many more reads and atomic operations there may be.
     fetches: usize,
-    /// An access was refused, which is about to end the track.
+    /// An access was refused, or the like, which is about to end the track.
     halted: bool,
+    /// Messages are not placed at once, but line up: it is halted, or there is a wire.
+    long_way: bool,
+    /// What the plan of a simulation does.
+    wire: Option<Box<wire::Wire>>,
     /// Whether the first of them was counted as stalled.
     stalled: bool,
     /// Receives that wait for a message.
@@ -264,6 +273,8 @@ impl Lane {
                 done: VecDeque::new(),
                 fetches,
                 halted: false,
+                long_way: false,
+                wire: None,
                 stalled: false,
                 receives: pool(receives.0, receives.1),
                 arrived: VecDeque::with_capacity(receives.0),
@@ -281,6 +292,11 @@ impl Lane {
             target: Arc::clone(target),
             counts: LaneCounts::default(),
         }
+    }
+
+    /// The end that sends, by its index.
+    pub(crate) fn sender(&self) -> usize {
+        self.sender
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -334,7 +350,7 @@ impl Lane {
         let mut lined_up = false;
         // No buffer may be dropped in here: it would ask for the lock.
         for buf in queue.drain(..) {
-            if buf.is_special() || !state.posted.is_empty() || state.halted {
+            if buf.is_special() || !state.posted.is_empty() || state.long_way {
                 lined_up = true;
                 placed |= self.line_up(&mut state, buf, operations, &mut progress);
                 continue;
@@ -387,7 +403,7 @@ impl Lane {
         if state.dead {
             return Err(Dead { lost: state.lost });
         }
-        let waiting = state.posted.len();
+        let waiting = state.posted.len() + state.unconfirmed();
         if waiting == 0 {
             return Ok(0);
         }
@@ -415,7 +431,7 @@ impl Lane {
         if ready.is_empty() {
             mem::swap(ready, &mut state.arrived);
         }
-        taken.dead = state.dead;
+        taken.dead = state.is_over();
         self.hints.update(&state);
         drop(state);
         self.wake_completer();
@@ -431,13 +447,13 @@ impl Lane {
         if ready.is_empty() {
             mem::swap(ready, &mut state.arrived);
         }
-        taken.dead = state.dead;
+        taken.dead = state.is_over();
         // Whoever waited before is superseded by this call, which answers now or registers anew.
         let (superseded, failed) = match &mut taken.reposted {
             Some((_, progress)) => (progress.wakes.receiver.take(), progress.failed.is_some()),
             None => (None, false),
         };
-        let found = !ready.is_empty() || state.dead || failed;
+        let found = !ready.is_empty() || taken.dead || failed;
         let mut old = None;
         if !found {
             self.counts.recv_arms.add(1);
@@ -470,7 +486,8 @@ impl Lane {
     pub(crate) fn receiver_gone(&self) {
         let mut state = self.state();
         state.receiver_gone = true;
-        let gone = (mem::take(&mut state.arrived), mem::take(&mut state.returned), state.receiver.take());
+        let arriving = state.forget_arriving();
+        let gone = (arriving, mem::take(&mut state.arrived), mem::take(&mut state.returned), state.receiver.take());
         self.hints.update(&state);
         drop(state);
         drop(gone);
@@ -501,6 +518,7 @@ impl Lane {
         state.lost = state.posted.len();
         let lost = (
             state.end_posted(),
+            state.cut_wire(),
             mem::take(&mut state.receives),
             mem::take(&mut state.returned),
             mem::take(&mut state.free),
@@ -516,12 +534,14 @@ impl Lane {
 }
 
 impl State {
-    /// Moves messages and does operations that wait, as far as there are receives. Whether anything went.
+    /// Moves messages and does operations that wait, as far as there are receives. Whether there is anything new to see.
     fn pump(&mut self, lane: &Lane, progress: &mut Progress) -> bool {
         let mut went = false;
-        while !self.halted {
+        while !self.halted && self.arrives(progress) {
             let Some(message) = self.posted.pop_front() else { break };
-            let placed = match message.is_operation {
+            let before = (self.arrived.len(), self.free.len());
+            let is_operation = message.is_operation;
+            let placed = match is_operation {
                 false => match self.place(message.bytes(), &[], &lane.counts) {
                     Placed::Yes => {
                         self.word_beside(message.word());
@@ -533,7 +553,7 @@ impl State {
                 true => self.operate(message, lane, progress),
             };
             match placed {
-                None => went = true,
+                None => went |= self.hide(before, is_operation),
                 Some((message, waits)) => {
                     self.posted.push_front(message);
                     if let Placed::TooLong(overrun) = waits {
@@ -543,7 +563,7 @@ impl State {
                 }
             }
         }
-        went
+        went | self.show()
     }
 
     /// Who waits for a slot or a message.
