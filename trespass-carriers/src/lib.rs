@@ -17,6 +17,7 @@ mod error;
 mod handshake;
 mod inbox;
 mod message;
+mod planted;
 mod pool;
 mod segment;
 mod stats;
@@ -26,4 +27,7 @@ pub use carrier::{Finishing, MessageCarrier, MessageOpening, Sending};
 pub use config::MessageConfig;
 pub use error::{CarrierError, ConfigFault, Phase, Refusal, Violation};
 pub use message::{Message, MessageBuf};
+#[cfg(feature = "planted-bugs")]
+#[doc(hidden)]
+pub use planted::{Bug, plant};
 pub use stats::Stats;

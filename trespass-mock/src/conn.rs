@@ -65,7 +65,7 @@ impl Conn {
 
     /// Does what is left to do after work was given to the device of the end that sends on `lane`. No lock may be held.
     pub(crate) fn settle(&self, sender: usize, progress: Progress) {
-        progress.wakes.fire();
+        // Before anybody is woken, who might take what is over for done.
         match progress.failed {
             None => {}
             Some(Failed::Overrun(overrun)) => self.end(Ending::Overrun(overrun)),
@@ -73,6 +73,7 @@ impl Conn {
             Some(Failed::QueuePair) => self.end(Ending::QueuePair { whose: sender }),
             Some(Failed::Unreachable) => self.end(Ending::LinkDown),
         }
+        progress.wakes.fire();
     }
 }
 

@@ -16,6 +16,7 @@ use crate::config::MessageConfig;
 use crate::credit::Credits;
 use crate::error::CarrierError;
 use crate::inbox::Inbox;
+use crate::planted::{self, Bug};
 use crate::stats::Stats;
 
 pub use close::Finishing;
@@ -159,7 +160,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         // The track has posted again what was given back: there may be more to report than before.
         self.settle();
         match self.track {
-            Some(_) if !self.out.wants_slot() => Poll::Pending,
+            Some(_) if !self.out.wants_slot() || planted::is(Bug::WakeUp) => Poll::Pending,
             _ => self.poll_slot(),
         }
     }
@@ -170,8 +171,8 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         self.fill_stash();
         match (&mut self.track, self.out.wants_slot()) {
             (Some(track), true) => track.poll_send_ready(&mut Context::from_waker(self.fan_out.waker())),
-            (Some(_), false) => Poll::Pending,
-            (None, _) => Poll::Ready(()),
+            // Full, or gone: what waited for the stash may go now, so a second look is worth it.
+            (Some(_), false) | (None, _) => Poll::Ready(()),
         }
     }
 }

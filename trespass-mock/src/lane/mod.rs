@@ -403,7 +403,8 @@ impl Lane {
         if state.dead {
             return Err(Dead { lost: state.lost });
         }
-        let waiting = state.posted.len() + state.unconfirmed();
+        // Where it is halted the end is about to come, and to wake this.
+        let waiting = state.posted.len() + state.unconfirmed() + usize::from(state.halted);
         if waiting == 0 {
             return Ok(0);
         }
@@ -534,8 +535,21 @@ impl Lane {
 }
 
 impl State {
-    /// Moves messages and does operations that wait, as far as there are receives. Whether there is anything new to see.
+    /// Moves messages and does operations that wait, as far as they may go. Whether there is anything new to see.
     fn pump(&mut self, lane: &Lane, progress: &mut Progress) -> bool {
+        let mut went = false;
+        loop {
+            went |= self.move_on(lane, progress);
+            let (shown, again) = self.show();
+            went |= shown;
+            if !again {
+                return went;
+            }
+        }
+    }
+
+    /// The same, as far as there are receives.
+    fn move_on(&mut self, lane: &Lane, progress: &mut Progress) -> bool {
         let mut went = false;
         while !self.halted && self.arrives(progress) {
             let Some(message) = self.posted.pop_front() else { break };
@@ -563,7 +577,7 @@ impl State {
                 }
             }
         }
-        went | self.show()
+        went
     }
 
     /// Who waits for a slot or a message.

@@ -173,9 +173,10 @@ impl State {
         is_operation
     }
 
-    /// Shows what is to show by now, and sets the alarm for what comes next. Whether there is anything new to see.
-    pub(super) fn show(&mut self) -> bool {
-        let Some(wire) = &mut self.wire else { return false };
+    /// Shows what is to show by now, and sets the alarm for what comes next. Whether there is anything new to see, and whether
+    /// what comes next is due already, and another look is.
+    pub(super) fn show(&mut self) -> (bool, bool) {
+        let Some(wire) = &mut self.wire else { return (false, false) };
         let now = wire.trouble.timer().now();
         let moderation = wire.moderation();
         let due = |at: Option<Duration>| at.is_some_and(|at| at <= now);
@@ -188,8 +189,7 @@ impl State {
             self.arrived.append(&mut wire.arriving.items);
             shown = true;
         }
-        wire.set_alarm(now);
-        shown
+        (shown, wire.set_alarm(self.halted, now))
     }
 
     /// Messages that have arrived, and whose sender does not know.
@@ -241,11 +241,11 @@ impl Wire {
         }
     }
 
-    /// When there is something to do next, as far as the clock says.
-    fn next(&self, now: Duration) -> Option<Duration> {
+    /// When there is something to do next, as far as the clock says; where it is `halted` nothing arrives.
+    fn next(&self, halted: bool, now: Duration) -> Option<Duration> {
         let moderation = self.moderation();
         let [from, to] = self.ends;
-        let arrival = self.due.front().and_then(|due| {
+        let arrival = self.due.front().filter(|_| !halted).and_then(|due| {
             let way = self.trouble.way(from, to);
             match way {
                 _ if *due > now => Some(*due),
@@ -262,17 +262,19 @@ impl Wire {
         shows.into_iter().flatten().chain(arrival).min()
     }
 
-    fn set_alarm(&mut self, now: Duration) {
-        let Some(at) = self.next(now).filter(|at| *at < Duration::MAX) else {
+    /// Sets the alarm for what comes next. Whether that is due already.
+    fn set_alarm(&mut self, halted: bool, now: Duration) -> bool {
+        let Some(at) = self.next(halted, now).filter(|at| *at < Duration::MAX) else {
             self.alarm = None;
-            return;
+            return false;
         };
         if self.alarm.as_ref().is_some_and(|(set, _)| *set == at && at > now) {
-            return;
+            return false;
         }
         let mut sleep = self.trouble.timer().sleep(at.saturating_sub(now));
-        // Never due at once: what is due was done.
-        let _ = Pin::new(&mut sleep).poll(&mut Context::from_waker(&self.waker));
+        // Real time does not wait.
+        let due = Pin::new(&mut sleep).poll(&mut Context::from_waker(&self.waker)).is_ready();
         self.alarm = Some((at, sleep));
+        due
     }
 }
