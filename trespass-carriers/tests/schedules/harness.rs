@@ -6,7 +6,7 @@
 use std::fmt::Debug;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use allocation_counter::measure;
@@ -14,6 +14,7 @@ use trespass_core::{ErrorKind, Fabric, Incoming, ListenerExt, Role, Timer};
 use trespass_mock::{MockAddr, MockFabric, MockNet, MockPlan, MockSim, MockTimer};
 
 use crate::dice::Dice;
+use crate::polls::polls;
 
 /// What arrives, of what was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,29 +70,6 @@ impl Sending<'_> {
     pub(crate) async fn wait<F: Future>(&self, future: F) -> Option<F::Output> {
         polls(future, self.patience, self.timer).await
     }
-}
-
-/// Polls `future` to its end, or so many times; each but the first only when it was woken, or some time has passed.
-pub(crate) async fn polls<F: Future>(future: F, most: Option<usize>, timer: &MockTimer) -> Option<F::Output> {
-    let mut future = pin!(future);
-    let Some(most) = most else { return Some(future.await) };
-    let mut left = most;
-    let mut alarm = timer.sleep(Duration::from_micros(20));
-    poll_fn(|cx: &mut Context<'_>| {
-        if left == 0 {
-            return Poll::Ready(None);
-        }
-        left -= 1;
-        if let Poll::Ready(output) = future.as_mut().poll(cx) {
-            return Poll::Ready(Some(output));
-        }
-        // So that one that is never woken is given up too.
-        while Pin::new(&mut alarm).poll(cx).is_ready() {
-            alarm = timer.sleep(Duration::from_micros(20));
-        }
-        Poll::Pending
-    })
-    .await
 }
 
 /// What one end did, and what it knows at the end.
@@ -321,13 +299,19 @@ fn check<S: Subject>(
 fn both_ways<S: Subject>(from: &Known, to: &Known, breaks: bool) -> Result<(), String> {
     let counts = || {
         let (sent, received) = (from.sent.len(), to.received.len());
-        format!("{sent} sent ({:?}, {:?}), {received} received ({:?}, {:?})", from.error, from.closed, to.error, to.closed)
+        format!(
+            "{sent} sent ({:?}, {:?}), {received} received ({:?}, {:?})",
+            from.error, from.closed, to.error, to.closed
+        )
     };
     let maybe = || from.sent.iter().chain(&from.doubtful);
     let fits = match S::PROMISE {
         Promise::Messages => {
             let all = to.received == from.sent;
-            all || (breaks && !to.goodbye && to.received.len() <= maybe().count() && to.received.iter().eq(maybe().take(to.received.len())))
+            all || (breaks
+                && !to.goodbye
+                && to.received.len() <= maybe().count()
+                && to.received.iter().eq(maybe().take(to.received.len())))
         }
         Promise::Bytes => {
             let (got, sent) = (to.received.concat(), from.sent.concat());

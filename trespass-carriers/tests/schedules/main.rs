@@ -5,6 +5,7 @@
 mod dice;
 mod harness;
 mod message;
+mod polls;
 
 use message::MessageEnd;
 use trespass_mock::explore;
