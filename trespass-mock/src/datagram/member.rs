@@ -72,7 +72,10 @@ impl Member {
     pub(super) fn reaches(&self, port: &Port) -> bool {
         match self.fabric.trouble() {
             None => true,
-            Some(trouble) => !matches!(trouble.way(self.fabric.number(), port.fabric().number()), Way::Shut(_)),
+            Some(trouble) => {
+                let (from, to) = (self.fabric.number(), port.fabric().number());
+                !matches!(trouble.way(from, to, trouble.timer().now()), Way::Shut(_))
+            }
         }
     }
 

@@ -539,6 +539,7 @@ impl State {
     fn pump(&mut self, lane: &Lane, progress: &mut Progress) -> bool {
         let mut went = false;
         loop {
+            self.tick();
             went |= self.move_on(lane, progress);
             let (shown, again) = self.show();
             went |= shown;

@@ -23,6 +23,8 @@ pub(super) struct Wire {
     trouble: Arc<Trouble>,
     /// The fabrics at its ends, by number.
     ends: [usize; 2],
+    /// The time, as far as one look at the lane is concerned: what is not due yet is what the alarm is set for.
+    now: Duration,
     /// When each of what is posted arrives.
     due: VecDeque<Duration>,
     /// Since when nothing has come through.
@@ -96,6 +98,7 @@ impl Lane {
         let wire = Wire {
             trouble: Arc::clone(trouble),
             ends,
+            now: Duration::ZERO,
             due: VecDeque::new(),
             shut_since: None,
             placed: Late::new(),
@@ -141,6 +144,13 @@ impl State {
         }
     }
 
+    /// Looks at the clock.
+    pub(super) fn tick(&mut self) {
+        if let Some(wire) = &mut self.wire {
+            wire.now = wire.trouble.timer().now();
+        }
+    }
+
     /// Whether the first of what is posted arrives now.
     pub(super) fn arrives(&mut self, progress: &mut Progress) -> bool {
         let Some(wire) = &mut self.wire else { return true };
@@ -161,8 +171,7 @@ impl State {
         let Some(wire) = &mut self.wire else { return true };
         wire.due.pop_front();
         wire.shut_since = None;
-        let now = wire.trouble.timer().now();
-        let [_, to] = wire.ends;
+        let (now, [_, to]) = (wire.now, wire.ends);
         for message in self.arrived.drain(arrived..) {
             wire.trouble.note(Note::Arrived { to, len: message.bytes().len() });
             wire.arriving.push(message, now);
@@ -177,8 +186,7 @@ impl State {
     /// what comes next is due already, and another look is.
     pub(super) fn show(&mut self) -> (bool, bool) {
         let Some(wire) = &mut self.wire else { return (false, false) };
-        let now = wire.trouble.timer().now();
-        let moderation = wire.moderation();
+        let (now, moderation) = (wire.now, wire.moderation());
         let due = |at: Option<Duration>| at.is_some_and(|at| at <= now);
         let mut shown = false;
         if due(wire.placed.shows(moderation, now)) {
@@ -189,7 +197,7 @@ impl State {
             self.arrived.append(&mut wire.arriving.items);
             shown = true;
         }
-        (shown, wire.set_alarm(self.halted, now))
+        (shown, wire.set_alarm(self.halted))
     }
 
     /// Messages that have arrived, and whose sender does not know.
@@ -223,12 +231,12 @@ impl Wire {
 
     fn gate(&mut self) -> Gate {
         let Some(due) = self.due.front() else { return Gate::Open };
-        let now = self.trouble.timer().now();
+        let now = self.now;
         if *due > now {
             return Gate::Shut;
         }
         let [from, to] = self.ends;
-        match self.trouble.way(from, to) {
+        match self.trouble.way(from, to, now) {
             Way::Open => Gate::Open,
             Way::NotReady(_) => Gate::Shut,
             Way::Shut(_) => {
@@ -242,11 +250,10 @@ impl Wire {
     }
 
     /// When there is something to do next, as far as the clock says; where it is `halted` nothing arrives.
-    fn next(&self, halted: bool, now: Duration) -> Option<Duration> {
-        let moderation = self.moderation();
-        let [from, to] = self.ends;
+    fn next(&self, halted: bool) -> Option<Duration> {
+        let (now, moderation, [from, to]) = (self.now, self.moderation(), self.ends);
         let arrival = self.due.front().filter(|_| !halted).and_then(|due| {
-            let way = self.trouble.way(from, to);
+            let way = self.trouble.way(from, to, now);
             match way {
                 _ if *due > now => Some(*due),
                 // It waits for a receive: whoever posts one moves things on.
@@ -263,8 +270,9 @@ impl Wire {
     }
 
     /// Sets the alarm for what comes next. Whether that is due already.
-    fn set_alarm(&mut self, halted: bool, now: Duration) -> bool {
-        let Some(at) = self.next(halted, now).filter(|at| *at < Duration::MAX) else {
+    fn set_alarm(&mut self, halted: bool) -> bool {
+        let now = self.now;
+        let Some(at) = self.next(halted).filter(|at| *at < Duration::MAX) else {
             self.alarm = None;
             return false;
         };

@@ -175,9 +175,8 @@ impl Trouble {
         answered
     }
 
-    /// Whether something may go from one fabric to another now.
-    pub(crate) fn way(&self, from: usize, to: usize) -> Way {
-        let now = self.timer.now();
+    /// Whether something may go from one fabric to another at `now`.
+    pub(crate) fn way(&self, from: usize, to: usize, now: Duration) -> Way {
         let mut state = self.state();
         state.pass(now);
         state.blocks.retain(|block| block.until > now);
