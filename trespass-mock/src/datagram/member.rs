@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use trespass_core::Limits;
+use trespass_core::{Limits, Timer};
 
 use super::config::MockDatagramConfig;
 use super::port::{Place, Port, Seat};

@@ -282,7 +282,7 @@ impl Wire {
         let mut sleep = self.trouble.timer().sleep(at.saturating_sub(now));
         // Real time does not wait.
         let due = Pin::new(&mut sleep).poll(&mut Context::from_waker(&self.waker)).is_ready();
-        self.alarm = Some((at, sleep));
+        self.alarm = (!due).then_some((at, sleep));
         due
     }
 }
