@@ -102,7 +102,7 @@ impl MockNet {
             shared: Arc::new_cyclic(|shared| FabricShared {
                 number: trouble.map_or(0, |trouble| trouble.adopt(shared)),
                 limits: config.limits(),
-                domain: Arc::new(Domain::new(config.memory_limit, trouble.map(|trouble| trouble.trace()))),
+                domain: Arc::new(Domain::new(config.memory_limit, trouble.map(|trouble| trouble.secret()))),
                 config,
                 net: Arc::clone(&self.shared),
                 killed: AtomicBool::new(false),

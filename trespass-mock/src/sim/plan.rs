@@ -73,7 +73,7 @@ pub enum MockWhen {
 }
 
 /// What happens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MockFault {
     /// The device of a fabric neither sends nor receives for a while.

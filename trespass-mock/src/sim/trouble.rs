@@ -1,5 +1,6 @@
 //! A plan at work: what it does to whom, and what is written down of a run.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::sync::lock;
 /// What a simulated net has, and no other.
 #[derive(Debug)]
 pub(crate) struct Trouble {
+    seed: u64,
     timer: MockTimer,
     plan: MockPlan,
     state: Mutex<State>,
@@ -76,7 +78,7 @@ impl Trouble {
     pub(crate) fn new(seed: u64, plan: MockPlan, timer: MockTimer) -> Arc<Self> {
         let mut state = State {
             dice: Dice::new(seed),
-            trace: mixed(seed),
+            trace: 0,
             fabrics: Vec::new(),
             operations: Vec::new(),
             handshakes: 0,
@@ -90,11 +92,16 @@ impl Trouble {
             }
         }
         state.timed.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-        Arc::new(Self { timer, plan, state: Mutex::new(state) })
+        Arc::new(Self { seed, timer, plan, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// What the keys of its memory are made of.
+    pub(crate) fn secret(&self) -> u64 {
+        mixed(self.seed)
     }
 
     pub(crate) fn plan(&self) -> &MockPlan {
@@ -238,7 +245,9 @@ impl State {
     }
 
     fn happen(&mut self, fault: MockFault, now: Duration) {
-        self.note(Note::Happened(self.due.len() as u64), now);
+        let mut hasher = DefaultHasher::new();
+        fault.hash(&mut hasher);
+        self.note(Note::Happened(hasher.finish()), now);
         let lasting = match fault {
             MockFault::Stall { lasting, .. }
             | MockFault::NotReady { lasting, .. }
