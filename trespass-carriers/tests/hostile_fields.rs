@@ -144,6 +144,7 @@ fn expect(what: &str, frames: &[Vec<u8>], may: bool) {
 }
 
 /// Every frame of a conversation, with what has to come before it, and the fields that it has beyond the header.
+#[allow(clippy::type_complexity, reason = "a table")]
 fn frames() -> Vec<(&'static str, Vec<Vec<u8>>, Vec<u8>, Vec<Field>)> {
     let begun = || vec![frame(FIRST, 8, &first(10, b"1234"))];
     vec![
@@ -207,6 +208,7 @@ fn every_length_of_every_frame() {
 /// Every kind that there is, and every other number, where each frame might stand: at the beginning, within a message, and
 /// after each end.
 #[test]
+#[allow(clippy::type_complexity, reason = "a table")]
 fn every_kind_in_every_place() {
     let places: [(&str, Vec<Vec<u8>>, &[u8]); 4] = [
         ("between messages", vec![], &[MESSAGE, FIRST, CREDIT, FIN, BYE]),

@@ -63,15 +63,23 @@ impl Conn {
         }
     }
 
+    /// The device of end `sender` takes no more.
+    #[cold]
+    fn fail(&self, sender: usize, failed: Failed) {
+        self.end(match failed {
+            Failed::Overrun(overrun) => Ending::Overrun(overrun),
+            Failed::Refused(refusal) => Ending::Refused(refusal),
+            Failed::QueuePair => Ending::QueuePair { whose: sender },
+            Failed::Unreachable => Ending::LinkDown,
+        });
+    }
+
     /// Does what is left to do after work was given to the device of the end that sends on `lane`. No lock may be held.
+    #[inline]
     pub(crate) fn settle(&self, sender: usize, progress: Progress) {
-        // Before anybody is woken, who might take what is over for done.
-        match progress.failed {
-            None => {}
-            Some(Failed::Overrun(overrun)) => self.end(Ending::Overrun(overrun)),
-            Some(Failed::Refused(refusal)) => self.end(Ending::Refused(refusal)),
-            Some(Failed::QueuePair) => self.end(Ending::QueuePair { whose: sender }),
-            Some(Failed::Unreachable) => self.end(Ending::LinkDown),
+        if let Some(failed) = progress.failed {
+            // Before anybody is woken, who might take what is over for done.
+            self.fail(sender, failed);
         }
         progress.wakes.fire();
     }
@@ -174,6 +182,7 @@ impl End {
     }
 
     /// Does what is left to do after work was given to the device of the end that sends on `lane`. No lock may be held.
+    #[inline]
     pub(crate) fn settle(&self, lane: &Lane, progress: Progress) {
         self.conn.settle(lane.sender(), progress);
     }

@@ -18,7 +18,7 @@ use crate::polls::polls;
 
 /// What arrives, of what was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code, reason = "each carrier makes one of these promises")]
+#[allow(dead_code, reason = "no carrier here makes the last one yet")]
 pub(crate) enum Promise {
     /// Each message, whole, once, in order.
     Messages,
@@ -46,8 +46,9 @@ pub(crate) trait Subject: Sized + 'static {
 
     /// How long what is sent may be.
     fn longest(&self) -> usize;
-    /// Sends; nothing of it, where it is dropped before it is ready and [`withdraws`](Self::WITHDRAWS) says so.
-    fn poll_send(&mut self, data: &[u8], sending: Sending<'_>) -> impl Future<Output = Result<bool, ErrorKind>>;
+    /// Sends, and says whether it did: it is given up when [`Sending::wait`] is, and then nothing of it arrives. A carrier that
+    /// cannot take back what it began waits without bounds.
+    fn send(&mut self, data: &[u8], sending: Sending<'_>) -> impl Future<Output = Result<bool, ErrorKind>>;
     /// What comes next; `None` at a clean end. Keeps it, if that is asked for, and then gives a copy.
     fn recv(&mut self, keep: bool) -> impl Future<Output = Result<Option<Vec<u8>>, ErrorKind>>;
     /// Lets go of all that is kept.
@@ -143,7 +144,7 @@ impl<S: Subject> End<S> {
         let data = self.data(self.carrier.longest());
         let patience = self.dice.one_in(4).then(|| self.dice.index(4));
         let sending = Sending { patience, timer: &self.timer };
-        match self.carrier.poll_send(&data, sending).await {
+        match self.carrier.send(&data, sending).await {
             Ok(true) => self.known.sent.push(data),
             Ok(false) => {}
             Err(error) => self.fail(error, Some(data)),

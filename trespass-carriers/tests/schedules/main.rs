@@ -3,16 +3,23 @@
 //! `TRESPASS_SEEDS` says how many schedules, `TRESPASS_SEED` which one alone. `scripts/test` runs a hundred thousand.
 
 mod dice;
+mod halves;
 mod harness;
 mod message;
 mod polls;
 
+use halves::HalvesEnd;
 use message::MessageEnd;
 use trespass_mock::explore;
 
 #[test]
 fn messages_under_every_schedule() {
     explore(2000, harness::run::<MessageEnd>);
+}
+
+#[test]
+fn bytes_under_every_schedule() {
+    explore(500, harness::run::<HalvesEnd>);
 }
 
 /// The same with a bug in it: found, each of them, and with a seed that replays it.

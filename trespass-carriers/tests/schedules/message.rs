@@ -57,7 +57,7 @@ impl Subject for MessageEnd {
         self.carrier.max_message()
     }
 
-    async fn poll_send(&mut self, data: &[u8], sending: Sending<'_>) -> Result<bool, ErrorKind> {
+    async fn send(&mut self, data: &[u8], sending: Sending<'_>) -> Result<bool, ErrorKind> {
         if sending.patience.is_none() {
             self.be_fair();
         }

@@ -26,11 +26,13 @@ pub(super) fn room(mem: &[u8]) -> usize {
 
 impl Message {
     /// Room for a message.
+    #[inline]
     pub(crate) fn new(mem: Box<[u8]>) -> Self {
         Self::with_len(mem, 0)
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "memory of a message has 2^30 bytes at most")]
+    #[inline]
     pub(super) fn with_len(mem: Box<[u8]>, len: usize) -> Self {
         Self { len: len as u32, mem, is_operation: false, has_word: false }
     }
@@ -73,6 +75,7 @@ impl Message {
     }
 
     /// Takes it out, and leaves nothing.
+    #[inline]
     pub(crate) fn take(&mut self) -> Self {
         Self { mem: mem::take(&mut self.mem), ..*self }
     }

@@ -222,6 +222,7 @@ impl Lane {
     }
 
     /// The end that sends, by its index.
+    #[inline]
     pub(crate) fn sender(&self) -> usize {
         self.sender
     }

@@ -201,11 +201,13 @@ impl State {
     }
 
     /// Messages that have arrived, and whose sender does not know.
+    #[inline]
     pub(super) fn unconfirmed(&self) -> usize {
         self.wire.as_ref().map_or(0, |wire| wire.placed.items.len())
     }
 
     /// Whether nothing will arrive any more that has not shown.
+    #[inline]
     pub(super) fn is_over(&self) -> bool {
         self.dead && self.wire.as_ref().is_none_or(|wire| wire.arriving.items.is_empty())
     }
