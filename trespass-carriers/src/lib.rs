@@ -16,6 +16,7 @@ mod credit;
 mod error;
 mod handshake;
 mod inbox;
+mod lends;
 mod message;
 mod planted;
 mod pool;
@@ -23,7 +24,10 @@ mod segment;
 mod stats;
 mod wire;
 
-pub use carrier::{Finishing, MessageCarrier, MessageOpening, Sending};
+pub use carrier::{
+    Finishing, MessageCarrier, MessageOpening, RendezvousCarrier, RendezvousConfig, RendezvousMessage,
+    RendezvousOpening, Sending,
+};
 pub use config::MessageConfig;
 pub use error::{CarrierError, ConfigFault, Phase, Refusal, Violation};
 pub use message::{Message, MessageBuf};

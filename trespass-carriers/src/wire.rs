@@ -20,11 +20,16 @@
 //! | 32 | Credit | nothing: only the credits are of interest |
 //! | 33 | Fin | nothing: no more messages; the sender goes on receiving |
 //! | 34 | Bye | nothing: no more messages, and nothing more will be read |
+//! | 48 | Lend | a [`RemoteWindow`], 24 bytes: the message is there to be read |
+//! | 49 | Fetched | nothing: of the messages that were lent the oldest not named by another Fetched has been read, or never will be |
 //!
-//! Kinds 48 to 63 are left for rendezvous, 64 to 79 for streams. A new kind needs a feature bit, agreed in the handshake.
+//! Kinds 48 and 49 come only where both ends know [`RENDEZVOUS`]. Kinds 64 to 79 are left for streams. A new kind needs a
+//! feature bit, agreed in the handshake.
 //! A handshake may grow at its end: a longer one is accepted, and what is unknown in it ignored.
 //!
 //! Bytes are parsed into the types of this module, and used only as these.
+
+use trespass_core::RemoteWindow;
 
 use crate::error::{Refusal, Violation};
 
@@ -42,6 +47,8 @@ pub(crate) enum Kind {
     Credit = 32,
     Fin = 33,
     Bye = 34,
+    Lend = 48,
+    Fetched = 49,
 }
 
 impl Kind {
@@ -55,6 +62,8 @@ impl Kind {
             19 => Self::Abort,
             33 => Self::Fin,
             34 => Self::Bye,
+            48 => Self::Lend,
+            49 => Self::Fetched,
             1 => Self::Hello,
             2 => Self::Welcome,
             3 => Self::Refuse,
@@ -106,6 +115,8 @@ pub(crate) enum Frame {
     Credit,
     Fin,
     Bye,
+    Lend(RemoteWindow),
+    Fetched,
     Refuse(Refusal),
 }
 
@@ -131,12 +142,14 @@ impl Frame {
             }
             Kind::More => Self::More { len: body.len() },
             Kind::Refuse => Self::Refuse(parse_refusal(body)?),
+            Kind::Lend => Self::Lend(RemoteWindow::decode(body).map_err(Violation::Window)?),
             Kind::Hello | Kind::Welcome => return Err(Violation::OutOfPlace(kind.code())),
             _ if !body.is_empty() => return Err(Violation::Long { len: bytes.len(), max: HEADER }),
             Kind::Abort => Self::Abort,
             Kind::Credit => Self::Credit,
             Kind::Fin => Self::Fin,
             Kind::Bye => Self::Bye,
+            Kind::Fetched => Self::Fetched,
         };
         Ok((frame, credits))
     }
@@ -151,6 +164,8 @@ impl Frame {
             Self::Credit => Kind::Credit,
             Self::Fin => Kind::Fin,
             Self::Bye => Kind::Bye,
+            Self::Lend(_) => Kind::Lend,
+            Self::Fetched => Kind::Fetched,
             Self::Refuse(_) => Kind::Refuse,
         }
     }
@@ -185,6 +200,12 @@ pub(crate) const VERSION: u16 = 1;
 pub(crate) const MESSAGE_CARRIER: u16 = 1;
 /// The features that this end knows: none are defined yet.
 pub(crate) const KNOWN_FEATURES: u64 = 0;
+/// Long messages are lent to the peer, which reads them: a feature that both ends have to know.
+pub(crate) const RENDEZVOUS: u64 = 1 << 8;
+/// How many messages may be lent and not fetched at a time, either way.
+pub(crate) const MAX_LENT: usize = 64;
+/// How long a Lend is.
+pub(crate) const LEND_LEN: usize = HEADER + RemoteWindow::ENCODED;
 /// The shortest frame that an end must take: a handshake, and room for it to grow.
 pub(crate) const MIN_FRAME: u32 = 128;
 /// The fewest receives that an end must keep posted: see [`credit`](crate::credit).

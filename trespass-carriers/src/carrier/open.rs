@@ -17,8 +17,9 @@ use crate::credit::Credits;
 use crate::error::{CarrierError, Phase, Refusal, Violation};
 use crate::handshake::{Agreement, agree};
 use crate::inbox::Inbox;
+use crate::lends::Lends;
 use crate::stats::Stats;
-use crate::wire::{Greeting, HEADER, Kind, Offer, encode_refusal, stamp};
+use crate::wire::{Greeting, HEADER, Kind, Offer, RENDEZVOUS, encode_refusal, stamp};
 
 /// A handshake in progress: see [`MessageCarrier::open`]. Dropping it drops the track.
 #[must_use = "nothing is said before the first poll"]
@@ -26,6 +27,8 @@ pub struct MessageOpening<T: Track<Delivery: Lossless + InOrder>> {
     state: State<T>,
 }
 
+// One for each handshake, and moved a few times: a box would cost more.
+#[allow(clippy::large_enum_variant)]
 enum State<T: Endpoint> {
     Talking(Talk<T>),
     Failed(CarrierError<T::Error>),
@@ -69,8 +72,13 @@ impl<T: Track<Delivery: Lossless + InOrder>> Unpin for MessageOpening<T> {}
 
 impl<T: Track<Delivery: Lossless + InOrder>> MessageOpening<T> {
     pub(super) fn new(track: T, role: Role, config: MessageConfig) -> Self {
+        Self::knowing(track, role, config, 0)
+    }
+
+    /// The same, for an end that knows these features besides.
+    pub(crate) fn knowing(track: T, role: Role, config: MessageConfig, features: u64) -> Self {
         let offer = match config.check(&track.limits()) {
-            Ok(offer) => offer,
+            Ok(offer) => Offer { optional: offer.optional | features, ..offer },
             Err(fault) => return Self { state: State::Failed(CarrierError::Config(fault)) },
         };
         let stage = match role {
@@ -238,6 +246,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> Talk<T> {
                 max_message: agreement.max_message,
                 peer_incarnation: agreement.peer_incarnation,
             },
+            lends: Lends::new(agreement.features & RENDEZVOUS != 0),
             stats: Stats::default(),
             config,
         };

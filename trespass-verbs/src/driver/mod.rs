@@ -370,6 +370,11 @@ impl VerbsDriver {
                 AsyncEvent::CompletionQueue(queue) => {
                     self.end_tracks(|token, _| token == queue >> 1, "its completion queue has failed");
                 }
+                AsyncEvent::ReceivesLow(queue) => {
+                    if let Some(queue) = self.control.shared(queue >> 1) {
+                        queue.ran_low();
+                    }
+                }
                 AsyncEvent::DeviceFatal => self.end_tracks(|_, _| true, "the device has failed; see `dmesg`"),
                 // A link may come back before the retries are used up; if not, the sends fail and say so.
                 AsyncEvent::PortDown(port) => links.went_down(port),

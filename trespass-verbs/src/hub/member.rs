@@ -76,7 +76,11 @@ impl Member {
         let more = (request as u32).wrapping_sub(done as u32);
         // Completions come in order; what names an earlier one again frees nothing.
         if more <= u32::MAX / 2 {
-            self.done.store(done + u64::from(more), Ordering::Release);
+            let upto = done + u64::from(more);
+            if let Some(loan) = &self.shared.loan {
+                loan.complete(done, upto);
+            }
+            self.done.store(upto, Ordering::Release);
         }
     }
 

@@ -129,13 +129,19 @@ impl HubMemory {
     /// The device has so many slots more, or (wrapping) fewer. Under the hub's lock.
     #[inline]
     pub(crate) fn count_outstanding(&self, more: u32) {
-        self.outstanding.store(self.outstanding.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+        self.outstanding.store(self.outstanding().wrapping_add(more), Ordering::Relaxed);
+    }
+
+    /// How many slots the device has. Under the hub's lock.
+    #[inline]
+    pub(crate) fn outstanding(&self) -> u32 {
+        self.outstanding.load(Ordering::Relaxed)
     }
 
     /// Whether the device has so few slots that each that comes back is posted at once.
     #[inline]
     pub(crate) fn is_short(&self) -> bool {
-        self.outstanding.load(Ordering::Relaxed) < self.batch
+        self.outstanding() < self.batch
     }
 
     /// Whether `waiting` slots are to be posted now.

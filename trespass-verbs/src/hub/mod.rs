@@ -14,6 +14,7 @@ mod memory;
 mod receives;
 mod seats;
 mod sends;
+mod stock;
 mod turn;
 
 pub(crate) use inward::{Inward, Supply};
@@ -23,3 +24,4 @@ pub(crate) use memory::{HubMemory, Message, Received, Source};
 pub(crate) use receives::Receives;
 pub(crate) use seats::Seats;
 pub(crate) use sends::{Gate, Sends};
+pub(crate) use stock::{Loan, Stock};

@@ -58,6 +58,12 @@ impl VerbsSendBuf {
         Self { start: shared.send_memory(slot), len, slot, shared: Arc::clone(shared) }
     }
 
+    /// A buffer of a slot of `shared` that nobody has, whose memory is on loan, at `start` and of `len` bytes or more.
+    #[inline]
+    pub(crate) fn lent(shared: &Arc<Shared>, start: NonNull<u8>, slot: u32, len: usize) -> Self {
+        Self { start, len, slot, shared: Arc::clone(shared) }
+    }
+
     #[inline]
     pub(crate) fn is_of(&self, shared: &Arc<Shared>) -> bool {
         Arc::ptr_eq(&self.shared, shared)
@@ -82,6 +88,9 @@ impl SendBuf for VerbsSendBuf {
 
 impl Drop for VerbsSendBuf {
     fn drop(&mut self) {
+        if let Some(loan) = &self.shared.loan {
+            loan.give_back(self.slot);
+        }
         self.shared.unsent.push(self.slot);
         self.shared.send_waker.wake();
     }

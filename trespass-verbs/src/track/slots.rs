@@ -8,6 +8,7 @@ use rdma_mummy_sys::ibv_wc;
 use trespass_core::WakerSlot;
 
 use crate::error::VerbsError;
+use crate::hub::Loan;
 use crate::link::Link;
 use crate::pool::Arena;
 
@@ -16,6 +17,8 @@ pub(crate) struct Shared {
     arena: Arena,
     slot_size: usize,
     send_slots: u32,
+    /// Where the memory of sends is lent for each, in place of a part of the arena.
+    pub(crate) loan: Option<Loan>,
     /// Send slots that were reserved and dropped.
     pub(crate) unsent: Returns,
     pub(crate) send_waker: WakerSlot,
@@ -51,6 +54,7 @@ impl Shared {
             arena,
             slot_size,
             send_slots: send_slots as u32,
+            loan: None,
             unsent: Returns::new(send_slots),
             send_waker: WakerSlot::new(),
             send_armed: AtomicBool::new(false),
@@ -69,7 +73,12 @@ impl Shared {
         }
     }
 
-    /// The memory of send slot `slot`.
+    /// The same, of a track whose sends have memory on `loan`, and whose receives are elsewhere.
+    pub(crate) fn lent(loan: Loan, link: Link, slot_size: usize, send_slots: usize) -> Self {
+        Self { loan: Some(loan), ..Self::new(Arena::none(), link, slot_size, send_slots, 0) }
+    }
+
+    /// The memory of send slot `slot`, which is not on loan.
     #[inline]
     pub(crate) fn send_memory(&self, slot: u32) -> NonNull<u8> {
         self.memory(slot as usize)
