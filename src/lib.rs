@@ -8,3 +8,8 @@ pub use trespass_layers as layers;
 pub use trespass_mock as mock;
 #[cfg(feature = "verbs")]
 pub use trespass_verbs as verbs;
+
+/// The examples of `docs/MOCK.md`, which are tests.
+#[cfg(all(doctest, feature = "mock"))]
+#[doc = include_str!("../docs/MOCK.md")]
+mod mock_md {}

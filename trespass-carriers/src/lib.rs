@@ -18,6 +18,7 @@ mod handshake;
 mod inbox;
 mod lends;
 mod message;
+mod planted;
 mod pool;
 mod segment;
 mod stats;
@@ -30,4 +31,7 @@ pub use carrier::{
 pub use config::MessageConfig;
 pub use error::{CarrierError, ConfigFault, Phase, Refusal, Violation};
 pub use message::{Message, MessageBuf};
+#[cfg(feature = "planted-bugs")]
+#[doc(hidden)]
+pub use planted::{Bug, plant};
 pub use stats::Stats;

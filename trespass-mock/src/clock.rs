@@ -133,6 +133,17 @@ impl MockDriver {
         self.clock.state().now
     }
 
+    /// When the next alarm goes off.
+    pub(crate) fn next_alarm(&self) -> Option<Duration> {
+        self.clock.state().alarms.next_deadline()
+    }
+
+    /// Moves the clock to `target`, or to the next alarm, and lets that go off, if it comes first. Says whether `target` is not
+    /// reached yet.
+    pub(crate) fn step(&self, target: Duration) -> bool {
+        self.clock.step(target)
+    }
+
     /// Moves the clock on by `by`, stopping at each alarm on the way to wake whoever set it.
     pub fn advance(&mut self, by: Duration) {
         let target = self.now().saturating_add(by);

@@ -31,6 +31,8 @@ pub(crate) enum Ending {
     Overrun(Overrun),
     /// The peer of the requester refused it access to its memory.
     Refused(Refusal),
+    /// The queue pair of an end failed.
+    QueuePair { whose: usize },
 }
 
 impl Ending {
@@ -40,7 +42,10 @@ impl Ending {
             Self::Closed { by } if by == index => MockError::Closed,
             Self::Killed { whose } if whose == index => MockError::Killed,
             Self::Refused(refusal) if refusal.requester == index => refusal.why.into(),
-            Self::Closed { .. } | Self::Killed { .. } | Self::Refused(_) => MockError::PeerEnded,
+            Self::QueuePair { whose } if whose == index => MockError::QueuePairFailed,
+            Self::Closed { .. } | Self::Killed { .. } | Self::Refused(_) | Self::QueuePair { .. } => {
+                MockError::PeerEnded
+            }
             Self::LinkDown => MockError::LinkDown,
             Self::Overrun(Overrun { len, room }) => MockError::ReceiveTooShort { len, room },
         }
@@ -56,6 +61,27 @@ impl Conn {
                 lane.end().fire();
             }
         }
+    }
+
+    /// The device of end `sender` takes no more.
+    #[cold]
+    fn fail(&self, sender: usize, failed: Failed) {
+        self.end(match failed {
+            Failed::Overrun(overrun) => Ending::Overrun(overrun),
+            Failed::Refused(refusal) => Ending::Refused(refusal),
+            Failed::QueuePair => Ending::QueuePair { whose: sender },
+            Failed::Unreachable => Ending::LinkDown,
+        });
+    }
+
+    /// Does what is left to do after work was given to the device of the end that sends on `lane`. No lock may be held.
+    #[inline]
+    pub(crate) fn settle(&self, sender: usize, progress: Progress) {
+        if let Some(failed) = progress.failed {
+            // Before anybody is woken, who might take what is over for done.
+            self.fail(sender, failed);
+        }
+        progress.wakes.fire();
     }
 }
 
@@ -79,6 +105,11 @@ impl End {
         let lane = |from: usize| Arc::new(Lane::new(from, fabrics[from], fabrics[1 - from]));
         let lanes = [lane(0), lane(1)];
         let conn = Arc::new(Conn { lanes, ending: OnceLock::new() });
+        if let Some(trouble) = connector.0.trouble() {
+            let [one, other] = fabrics.map(|fabric| fabric.number());
+            conn.lanes[0].lay_wire(&conn, trouble, [one, other]);
+            conn.lanes[1].lay_wire(&conn, trouble, [other, one]);
+        }
         let end = |index, (fabric, local): (&Arc<FabricShared>, &MockAddr), peer: &MockAddr| {
             let end = Arc::new(Self {
                 conn: Arc::clone(&conn),
@@ -145,14 +176,15 @@ impl End {
         self.conn.end(Ending::LinkDown);
     }
 
-    /// Does what is left to do after work was given to the device. No lock may be held.
-    pub(crate) fn settle(&self, progress: Progress) {
-        progress.wakes.fire();
-        match progress.failed {
-            None => {}
-            Some(Failed::Overrun(overrun)) => self.conn.end(Ending::Overrun(overrun)),
-            Some(Failed::Refused(refusal)) => self.conn.end(Ending::Refused(refusal)),
-        }
+    /// Its queue pair fails. No lock may be held.
+    pub(crate) fn fail_queue_pair(&self) {
+        self.conn.end(Ending::QueuePair { whose: self.index });
+    }
+
+    /// Does what is left to do after work was given to the device of the end that sends on `lane`. No lock may be held.
+    #[inline]
+    pub(crate) fn settle(&self, lane: &Lane, progress: Progress) {
+        self.conn.settle(lane.sender(), progress);
     }
 
     pub(crate) fn counters(&self) -> MockCounters {

@@ -17,6 +17,7 @@ use crate::conn::End;
 use crate::error::MockError;
 use crate::fabric::{FabricShared, Mortal};
 use crate::listen::ListenerShared;
+use crate::sim::Answered;
 use crate::sync::{Mutex, Waiter, lock};
 use crate::track::MockTrack;
 
@@ -31,6 +32,8 @@ pub(crate) trait Joined: Sized + fmt::Debug + Send + 'static {
     fn admit(listener: &ListenerShared<Self>) -> Result<(), MockError>;
     /// The address of `listener` is free again.
     fn unlisten(listener: &ListenerShared<Self>);
+    /// Its link breaks, where it has one.
+    fn sever(&self) {}
     /// Two tracks that belong together: that of the connector, and that of the acceptor. Called under the request's lock.
     fn join(
         connector: (&Self::Connector, &MockAddr),
@@ -62,6 +65,10 @@ impl Joined for MockTrack {
         listener.maker().unlisten(listener);
     }
 
+    fn sever(&self) {
+        self.break_link();
+    }
+
     fn join(
         connector: (&Arc<FabricShared>, &MockAddr),
         acceptor: (&Arc<FabricShared>, &MockAddr),
@@ -82,6 +89,8 @@ pub(crate) struct Request<T: Joined> {
 #[derive(Debug)]
 struct State<T> {
     answer: Answer<T>,
+    /// When the connector learns of it, in a simulation.
+    late: Option<MockSleep>,
     waiter: Waiter,
 }
 
@@ -99,7 +108,7 @@ impl<T: Joined> Request<T> {
     pub(crate) fn new(from: MockAddr, to: MockAddr, connector: T::Connector) -> Self {
         let fabric = connector.fabric();
         let deadline = fabric.timer().now().saturating_add(fabric.config().handshake_timeout);
-        let state = Mutex::new(State { answer: Answer::None, waiter: Waiter::default() });
+        let state = Mutex::new(State { answer: Answer::None, late: None, waiter: Waiter::default() });
         Self { from, to, connector, deadline, state }
     }
 
@@ -110,7 +119,7 @@ impl<T: Joined> Request<T> {
 
     /// Answers no, unless there is an answer. No lock may be held.
     pub(crate) fn fail(&self, error: MockError) {
-        self.answer(|| Answer::No(error));
+        self.answer(None, || Answer::No(error));
     }
 
     /// The connector's.
@@ -118,8 +127,17 @@ impl<T: Joined> Request<T> {
         self.connector.fabric()
     }
 
-    /// Answers yes, and returns the acceptor's track.
-    fn accept(&self, acceptor: &T::Acceptor) -> Result<T, MockError> {
+    /// Answers yes, and returns the acceptor's track, and how much later than now it is to have it.
+    fn accept(&self, acceptor: &T::Acceptor) -> (Result<T, MockError>, Duration) {
+        let fate = self.fabric().trouble().map(|trouble| trouble.handshake()).unwrap_or_default();
+        let accepted = self.join(acceptor, &fate);
+        if let (Ok(track), true) = (&accepted, fate.broken) {
+            track.sever();
+        }
+        (accepted, fate.acceptor_late)
+    }
+
+    fn join(&self, acceptor: &T::Acceptor, fate: &Answered) -> Result<T, MockError> {
         if let Err(error) = acceptor.fabric().alive() {
             self.fail(MockError::Refused { addr: self.to.clone() });
             return Err(error);
@@ -128,8 +146,13 @@ impl<T: Joined> Request<T> {
             self.fail(self.timed_out(&self.to));
             return Err(self.timed_out(&self.from));
         }
+        let late = match fate {
+            Answered { lost: true, .. } => Some(Duration::MAX),
+            Answered { connector_late: Duration::ZERO, .. } => None,
+            Answered { connector_late, .. } => Some(*connector_late),
+        };
         let mut accepted = None;
-        self.answer(|| match T::join((&self.connector, &self.from), (acceptor, &self.to)) {
+        self.answer(late, || match T::join((&self.connector, &self.from), (acceptor, &self.to)) {
             Ok([theirs, ours]) => {
                 accepted = Some(Ok(ours));
                 Answer::Yes(theirs)
@@ -142,13 +165,14 @@ impl<T: Joined> Request<T> {
         accepted.unwrap_or_else(|| Err(MockError::Withdrawn { peer: self.from.clone() }))
     }
 
-    /// Gives the answer that `make` makes, unless there is one.
-    fn answer(&self, make: impl FnOnce() -> Answer<T>) {
+    /// Gives the answer that `make` makes, unless there is one. It arrives so `late`.
+    fn answer(&self, late: Option<Duration>, make: impl FnOnce() -> Answer<T>) {
         let mut state = lock(&self.state);
         if !matches!(state.answer, Answer::None) {
             return;
         }
         state.answer = make();
+        state.late = late.map(|late| self.fabric().timer().sleep(late));
         let waker = state.waiter.take();
         drop(state);
         if let Some(waker) = waker {
@@ -158,6 +182,14 @@ impl<T: Joined> Request<T> {
 
     /// Takes the answer, or leaves word whom to tell.
     fn poll_answer(&self, cx: &mut Context<'_>) -> Poll<Result<T, MockError>> {
+        let late = lock(&self.state).late.take();
+        if let Some(mut late) = late {
+            // Without the lock: wakers are foreign code.
+            if Pin::new(&mut late).poll(cx).is_pending() {
+                lock(&self.state).late = Some(late);
+                return Poll::Pending;
+            }
+        }
         let mut state = lock(&self.state);
         match mem::replace(&mut state.answer, Answer::Unasked) {
             Answer::Yes(track) => Poll::Ready(Ok(track)),
@@ -173,13 +205,19 @@ impl<T: Joined> Request<T> {
         }
     }
 
+    /// Whether there is an answer that has not arrived.
+    fn is_late(&self) -> bool {
+        lock(&self.state).late.is_some()
+    }
+
     /// Nobody asks any more. A track that was the answer ends.
     fn withdraw(&self) {
         let mut state = lock(&self.state);
         let answer = mem::replace(&mut state.answer, Answer::Unasked);
+        let late = state.late.take();
         let waker = state.waiter.take();
         drop(state);
-        drop((answer, waker));
+        drop((answer, late, waker));
     }
 
     fn timed_out(&self, peer: &MockAddr) -> MockError {
@@ -246,8 +284,12 @@ impl<T: Joined> Future for MockConnecting<T> {
         let timer = request.fabric().timer();
         let alarm = alarm.get_or_insert_with(|| timer.sleep(request.deadline.saturating_sub(timer.now())));
         if Pin::new(alarm).poll(cx).is_ready() {
-            // An answer that came just now is as good.
+            // An answer that came just now is as good; one that is under way still is not.
             request.fail(request.timed_out(&request.to));
+            if request.is_late() {
+                request.withdraw();
+                return Poll::Ready(Err(request.timed_out(&request.to)));
+            }
             return request.poll_answer(cx);
         }
         Poll::Pending
@@ -287,7 +329,9 @@ impl<T: Joined + Track<Addr = MockAddr, Error = MockError>> Incoming for MockInc
 
     /// Done at once. Fails with kind `Disconnected` where the connector is gone, and `TimedOut` where it has given up.
     fn accept(self) -> MockAccepting<T> {
-        MockAccepting { outcome: Some(self.request.accept(&self.acceptor)) }
+        let (outcome, late) = self.request.accept(&self.acceptor);
+        let late = (!late.is_zero()).then(|| self.acceptor.fabric().timer().sleep(late));
+        MockAccepting { outcome: Some(outcome), late }
     }
 
     fn refuse(self) {
@@ -308,12 +352,14 @@ impl<T: Joined> fmt::Debug for MockIncoming<T> {
     }
 }
 
-/// A connection in the making, on the side that accepts: ready at the first poll. Dropping it ends the connection.
+/// A connection in the making, on the side that accepts: ready at the first poll, but in a
+/// [simulation](crate::MockSim) where it is [late](crate::MockPlan::established_late). Dropping it ends the connection.
 ///
 /// Once it was ready, further polls give kind `Closed`.
 #[derive(Debug)]
 pub struct MockAccepting<T = MockTrack> {
     outcome: Option<Result<T, MockError>>,
+    late: Option<MockSleep>,
 }
 
 // Nothing is pinned in there.
@@ -322,7 +368,11 @@ impl<T> Unpin for MockAccepting<T> {}
 impl<T> Future for MockAccepting<T> {
     type Output = Result<T, MockError>;
 
-    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<T, MockError>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, MockError>> {
+        if self.late.as_mut().is_some_and(|late| Pin::new(late).poll(cx).is_pending()) {
+            return Poll::Pending;
+        }
+        self.late = None;
         Poll::Ready(self.outcome.take().unwrap_or(Err(MockError::Closed)))
     }
 }

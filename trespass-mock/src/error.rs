@@ -170,6 +170,10 @@ pub enum MockError {
     /// The link broke ([`MockFabric::break_link`](crate::MockFabric::break_link)). Kind `Disconnected`.
     #[error("the link to the peer broke")]
     LinkDown,
+    /// The queue pair failed, as the plan of a simulation says
+    /// ([`MockFault::QueuePairError`](crate::MockFault::QueuePairError)). Kind `Device`.
+    #[error("the queue pair of this track failed")]
+    QueuePairFailed,
     /// This fabric was killed ([`MockFabric::kill`](crate::MockFabric::kill)). Kind `Device`.
     #[error("this fabric was killed: make another")]
     Killed,
@@ -190,7 +194,7 @@ impl TransportError for MockError {
             Self::MemoryLimit { .. } | Self::NoMemory { .. } => ErrorKind::ResourceLimit,
             Self::ForeignBuffer => ErrorKind::ForeignBuffer,
             Self::ReceiveTooShort { .. } => ErrorKind::Protocol,
-            Self::Killed => ErrorKind::Device,
+            Self::QueuePairFailed | Self::Killed => ErrorKind::Device,
         }
     }
 }

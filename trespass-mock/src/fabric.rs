@@ -19,6 +19,7 @@ use crate::error::MockError;
 use crate::listen::{ListenerShared, MockListener};
 use crate::memory::Domain;
 use crate::registry::Registry;
+use crate::sim::{MockPlan, Trouble};
 use crate::sync::{Mutex, lock};
 use crate::track::MockTrack;
 
@@ -45,23 +46,46 @@ struct NetShared {
     datagrams: Directory,
     /// What the next connector is called.
     connectors: AtomicU64,
+    /// That of a simulation.
+    trouble: Option<Arc<Trouble>>,
 }
 
 impl MockNet {
     /// A net in real time.
     pub fn new() -> Self {
-        Self::with_timer(MockTimer::real())
+        Self::with_timer(MockTimer::real(), None)
     }
 
     /// A net in virtual time, which starts at zero, and what moves it. See [`MockDriver`].
     pub fn virtual_time() -> (Self, MockDriver) {
         let (timer, driver) = MockTimer::driven();
-        (Self::with_timer(timer), driver)
+        (Self::with_timer(timer, None), driver)
     }
 
-    fn with_timer(timer: MockTimer) -> Self {
+    /// A net in real time in which a plan slows things down, by the chances of `seed`: for tests that have threads of their own,
+    /// which no [`MockSim`](crate::MockSim) can have.
+    ///
+    /// # Errors
+    /// Kind `Config` for a plan with events that end something, or break a handshake: they need a simulation.
+    pub fn with_plan(seed: u64, plan: MockPlan) -> Result<Self, MockError> {
+        match plan.events.iter().find(|event| !event.fault.lasts()) {
+            None => Ok(Self::simulated(&Trouble::new(seed, plan, MockTimer::real()))),
+            Some(event) => Err(MockError::Config {
+                field: "events",
+                value: format!("{:?}", event.fault),
+                must: "a stall, a partition or the like: what ends something needs a `MockSim`",
+            }),
+        }
+    }
+
+    /// The net of a simulation.
+    pub(crate) fn simulated(trouble: &Arc<Trouble>) -> Self {
+        Self::with_timer(trouble.timer().clone(), Some(Arc::clone(trouble)))
+    }
+
+    fn with_timer(timer: MockTimer, trouble: Option<Arc<Trouble>>) -> Self {
         let (listeners, connectors) = (Mutex::default(), AtomicU64::new(0));
-        Self { shared: Arc::new(NetShared { timer, listeners, datagrams: Directory::new(), connectors }) }
+        Self { shared: Arc::new(NetShared { timer, listeners, datagrams: Directory::new(), connectors, trouble }) }
     }
 
     /// A fabric in this net: think of it as one process with one device.
@@ -73,10 +97,12 @@ impl MockNet {
     }
 
     fn fabric_of(&self, config: MockConfig) -> MockFabric {
+        let trouble = self.shared.trouble.as_ref();
         MockFabric {
-            shared: Arc::new(FabricShared {
+            shared: Arc::new_cyclic(|shared| FabricShared {
+                number: trouble.map_or(0, |trouble| trouble.adopt(shared)),
                 limits: config.limits(),
-                domain: Arc::new(Domain::new(config.memory_limit)),
+                domain: Arc::new(Domain::new(config.memory_limit, trouble.map(|trouble| trouble.secret()))),
                 config,
                 net: Arc::clone(&self.shared),
                 killed: AtomicBool::new(false),
@@ -203,6 +229,8 @@ pub(crate) trait Mortal: fmt::Debug + Send + Sync {
 /// What the handles of a fabric share, and its tracks, listeners and requests hold on to.
 #[derive(Debug)]
 pub(crate) struct FabricShared {
+    /// Which of a simulation it is.
+    number: usize,
     config: MockConfig,
     limits: Limits,
     domain: Arc<Domain>,
@@ -224,6 +252,21 @@ impl FabricShared {
 
     pub(crate) fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// What happens in its net, if that is simulated.
+    pub(crate) fn trouble(&self) -> Option<&Arc<Trouble>> {
+        self.net.trouble.as_ref()
+    }
+
+    /// Which of a simulation it is.
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
+    /// The tracks that it has now.
+    pub(crate) fn live_ends(&self) -> Vec<Arc<End>> {
+        self.ends.live()
     }
 
     /// Its memory.

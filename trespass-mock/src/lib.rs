@@ -40,6 +40,11 @@
 //! pull the cable of reliable tracks. A receiver that keeps its buffers makes its peer stall, and a net in virtual time makes
 //! every deadline pass at once.
 //!
+//! # Simulation
+//! [`MockSim`] runs tasks in an order made of a seed, on virtual time, in a net where a [`MockPlan`] says what goes wrong: delays,
+//! late completions, devices that stall, partitions, queue pairs that fail. [`explore`] tries many seeds; a failure prints its
+//! own and the line that replays it. `docs/MOCK.md` says how to test an application with it.
+//!
 //! # Where it differs from hardware
 //! - The "device" has no thread of its own. A message moves while its sender flushes, or, when it had to wait for a
 //!   receive, while the peer reposts. Moving one takes no time on the fabric's clock.
@@ -72,6 +77,7 @@ mod listen;
 mod loom_tests;
 mod memory;
 mod registry;
+mod sim;
 mod slots;
 mod sync;
 mod track;
@@ -90,4 +96,8 @@ pub use error::MockError;
 pub use fabric::{MockFabric, MockNet};
 pub use listen::MockListener;
 pub use memory::{MockFetchPermit, MockRegion, MockSharedRegion, MockWindow, MockWritePermit};
+pub use sim::{
+    MockEvent, MockFault, MockPlan, MockSim, MockSimEnd, MockSimFailure, MockSimReport, MockSpawner, MockTask,
+    MockWhen, explore, seeds,
+};
 pub use track::{MockReceiver, MockSender, MockTrack};

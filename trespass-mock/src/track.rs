@@ -138,6 +138,8 @@ impl MockSender {
         if self.queue.is_empty() { Ok(()) } else { self.post_queue(wake_self) }
     }
 
+    // Always: a call of it would cost every flush.
+    #[inline(always)]
     fn post_queue(&mut self, wake_self: bool) -> Result<(), MockError> {
         match self.lane.post(&mut self.queue, &mut self.operations, &mut self.slots.free) {
             Ok(mut progress) => {
@@ -146,7 +148,7 @@ impl MockSender {
                 }
                 // A refusal is not told by the flush, nor does a device know of it then.
                 let overrun = matches!(progress.failed, Some(Failed::Overrun(_)));
-                self.end.settle(progress);
+                self.end.settle(&self.lane, progress);
                 if overrun { Err(self.end.cause()) } else { Ok(()) }
             }
             // What is queued stays so: a close is not to take it for sent.
@@ -281,7 +283,7 @@ impl MockReceiver {
     fn settle(&mut self, reposted: Option<(usize, Progress)>) {
         if let Some((count, progress)) = reposted {
             self.posted += count as u64;
-            self.end.settle(progress);
+            self.end.settle(&self.lane, progress);
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::credit::Credits;
 use crate::error::CarrierError;
 use crate::inbox::Inbox;
 use crate::lends::Lends;
+use crate::planted::{self, Bug};
 use crate::stats::Stats;
 
 pub use close::Finishing;
@@ -163,7 +164,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         // The track has posted again what was given back: there may be more to report than before.
         self.settle();
         match self.track {
-            Some(_) if !self.out.wants_slot() => Poll::Pending,
+            Some(_) if !self.out.wants_slot() || planted::is(Bug::WakeUp) => Poll::Pending,
             _ => self.poll_slot(),
         }
     }
@@ -174,8 +175,8 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         self.fill_stash();
         match (&mut self.track, self.out.wants_slot()) {
             (Some(track), true) => track.poll_send_ready(&mut Context::from_waker(self.fan_out.waker())),
-            (Some(_), false) => Poll::Pending,
-            (None, _) => Poll::Ready(()),
+            // Full, or gone: what waited for the stash may go now, so a second look is worth it.
+            (Some(_), false) | (None, _) => Poll::Ready(()),
         }
     }
 }

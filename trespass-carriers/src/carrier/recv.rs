@@ -9,6 +9,7 @@ use crate::carrier::MessageCarrier;
 use crate::error::{CarrierError, Violation};
 use crate::inbox::OutOfMemory;
 use crate::message::{Message, Payload};
+use crate::planted::{self, Bug};
 use crate::wire::Frame;
 
 impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
@@ -268,6 +269,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     #[cold]
     fn end(&self) -> Result<Option<Message<T>>, TryError<CarrierError<T::Error>>> {
         match &self.recv_error {
+            Some(CarrierError::Disconnected) if planted::is(Bug::Close) => Ok(None),
             Some(error) => Err(TryError::Failed(error.clone())),
             None if self.inbox.finished() => Ok(None),
             None => Err(TryError::Failed(CarrierError::Closed)),

@@ -184,9 +184,14 @@ fn expect_protocol_error<H: ReliableHarness, T>(
     // All of it is there before the carrier looks: one that has seen a FIN need not wait for more.
     settle(h, raw);
     let clean = h.wait(format_args!("an answer to {what}"), async {
-        // A FIN before the nonsense may be seen first: then the nonsense is found when there is something to send.
+        // A FIN before the nonsense may be seen first, and be there first: then the nonsense is found by who has something to
+        // send, at the latest when there are no credits left.
         match carrier.recv().await {
-            Ok(None) => carrier.close().await.err(),
+            Ok(None) => loop {
+                if let Err(error) = carrier.send(b"more").await {
+                    break Some(error);
+                }
+            },
             Ok(Some(message)) => panic!("{what}: a message of {} bytes", message.len()),
             Err(error) => Some(error),
         }

@@ -45,11 +45,24 @@ pub struct MockDatagramConfig {
     /// How many of 1000 datagrams that are not lost are overtaken by the next one of their track or port. What nothing is sent
     /// after stays in the network until a close. Default 0.
     pub reordering: u16,
+    /// How many of 1000 datagrams that are not lost arrive with a bit that is not as it was sent. A device has checksums, and
+    /// makes a loss of it; so this is more than there is on hardware, for those who trust nobody. Default 0.
+    pub corruption: u16,
 }
 
 impl Default for MockDatagramConfig {
     fn default() -> Self {
-        Self { mtu: 4096, send_slots: 32, recv_slots: 64, tracks: 64, seed: 0, loss: 0, duplication: 0, reordering: 0 }
+        Self {
+            mtu: 4096,
+            send_slots: 32,
+            recv_slots: 64,
+            tracks: 64,
+            seed: 0,
+            loss: 0,
+            duplication: 0,
+            reordering: 0,
+            corruption: 0,
+        }
     }
 }
 
@@ -96,9 +109,15 @@ impl MockDatagramConfig {
         Self { reordering: per_mille, ..self }
     }
 
+    /// The same, with another [`corruption`](Self::corruption).
+    #[must_use]
+    pub fn with_corruption(self, per_mille: u16) -> Self {
+        Self { corruption: per_mille, ..self }
+    }
+
     /// Whether the network does anything but lose what nobody takes.
     pub(crate) fn has_faults(&self) -> bool {
-        self.loss > 0 || self.duplication > 0 || self.reordering > 0
+        self.loss > 0 || self.duplication > 0 || self.reordering > 0 || self.corruption > 0
     }
 
     /// The same, with every setting within its range.

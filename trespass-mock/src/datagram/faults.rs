@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::config::MockDatagramConfig;
 use super::port::Port;
 use crate::counters::LaneCounts;
+use crate::sim::mixed;
 
 /// What the network did to the datagrams that one track or port sent, by the chances of
 /// [`MockDatagramConfig`](crate::MockDatagramConfig).
@@ -17,6 +18,8 @@ pub struct MockFaults {
     pub duplicated: u64,
     /// Held back until the next one had been sent.
     pub overtaken: u64,
+    /// Arrived with a bit that is wrong.
+    pub corrupted: u64,
 }
 
 /// A datagram on its way.
@@ -36,6 +39,8 @@ pub(super) struct Network {
     held: Option<Held>,
     /// Memory for the one that is held back, while none is.
     room: Box<[u8]>,
+    /// Memory for one that is corrupted; none where that does not happen.
+    wrong: Box<[u8]>,
     faults: MockFaults,
 }
 
@@ -51,7 +56,8 @@ impl Network {
     pub(super) fn new(config: &MockDatagramConfig, number: u64) -> Self {
         let room = vec![0; config.mtu].into_boxed_slice();
         let dice = mixed(config.seed ^ mixed(number));
-        Self { chances: config.clone(), dice, held: None, room, faults: MockFaults::default() }
+        let wrong = vec![0; if config.corruption > 0 { config.mtu } else { 0 }].into_boxed_slice();
+        Self { chances: config.clone(), dice, held: None, room, wrong, faults: MockFaults::default() }
     }
 
     pub(super) fn faults(&self) -> MockFaults {
@@ -64,6 +70,29 @@ impl Network {
             self.faults.lost += 1;
             return;
         }
+        if self.chances.corruption > 0 && !parcel.bytes.is_empty() && self.happens(self.chances.corruption) {
+            return self.carry_wrong(parcel, to, counts);
+        }
+        self.carry_on(parcel, to, counts);
+    }
+
+    /// Carries a datagram of which a bit is wrong.
+    #[allow(clippy::cast_possible_truncation, reason = "any place will do")]
+    fn carry_wrong(&mut self, parcel: Parcel<'_>, to: &Arc<Port>, counts: &LaneCounts) {
+        let mut wrong = std::mem::take(&mut self.wrong);
+        let at = self.roll() as usize % (parcel.bytes.len() * 8);
+        if let Some(bytes) = wrong.get_mut(..parcel.bytes.len()) {
+            bytes.copy_from_slice(parcel.bytes);
+            if let Some(byte) = bytes.get_mut(at / 8) {
+                *byte ^= 1 << (at % 8);
+            }
+            self.faults.corrupted += 1;
+            self.carry_on(Parcel { bytes, ..parcel }, to, counts);
+        }
+        self.wrong = wrong;
+    }
+
+    fn carry_on(&mut self, parcel: Parcel<'_>, to: &Arc<Port>, counts: &LaneCounts) {
         let twice = self.happens(self.chances.duplication);
         let late = self.happens(self.chances.reordering) && self.held.is_none();
         self.faults.duplicated += u64::from(twice);
@@ -100,14 +129,11 @@ impl Network {
     }
 
     fn happens(&mut self, per_mille: u16) -> bool {
-        self.dice = self.dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mixed(self.dice) % 1000 < u64::from(per_mille)
+        self.roll() % 1000 < u64::from(per_mille)
     }
-}
 
-/// A number that shows nothing of `number` (splitmix64).
-fn mixed(number: u64) -> u64 {
-    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
+    fn roll(&mut self) -> u64 {
+        self.dice = self.dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mixed(self.dice)
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use trespass_core::Limits;
+use trespass_core::{Limits, Timer};
 
 use super::config::MockDatagramConfig;
 use super::port::{Place, Port, Seat};
@@ -11,6 +11,7 @@ use crate::counters::{LaneCounts, MockCounters};
 use crate::error::MockError;
 use crate::fabric::{FabricShared, Mortal};
 use crate::lane::Lane;
+use crate::sim::Way;
 
 /// One user of a port: a track, or the one whose port it is alone.
 #[derive(Debug)]
@@ -64,6 +65,18 @@ impl Member {
 
     pub(super) fn lane(&self) -> &Arc<Lane> {
         &self.lane
+    }
+
+    /// Whether anything gets to `port` now: always, but in a simulation.
+    #[inline]
+    pub(super) fn reaches(&self, port: &Port) -> bool {
+        match self.fabric.trouble() {
+            None => true,
+            Some(trouble) => {
+                let (from, to) = (self.fabric.number(), port.fabric().number());
+                !matches!(trouble.way(from, to, trouble.timer().now()), Way::Shut(_))
+            }
+        }
     }
 
     pub(super) fn limits(&self) -> Limits {

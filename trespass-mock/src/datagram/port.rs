@@ -110,6 +110,10 @@ pub(super) enum Seat {
 }
 
 impl Port {
+    pub(super) fn fabric(&self) -> &FabricShared {
+        &self.fabric
+    }
+
     /// One that nobody has a seat at.
     pub(super) fn new(fabric: &Arc<FabricShared>) -> Arc<Self> {
         let directory = fabric.directory();

@@ -106,7 +106,7 @@ impl Sends {
         counts.doorbells.add(1);
         counts.sends.add(self.queue.len() as u64);
         for (buf, to) in self.queue.drain(..) {
-            if let Some(to) = &to {
+            if let Some(to) = to.as_ref().filter(|to| self.member.reaches(to)) {
                 let parcel = Parcel { from, bytes: &buf, word: buf.word() };
                 match &mut self.network {
                     None => to.deliver(parcel, counts),

@@ -11,7 +11,9 @@
 //! and no waker called or dropped, under it.
 
 mod datagrams;
+mod message;
 mod operations;
+mod wire;
 
 use std::collections::VecDeque;
 use std::mem;
@@ -26,6 +28,8 @@ use crate::fabric::FabricShared;
 use crate::memory::{Domain, Done, Operation, Refused};
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, Waiter, Wakes, lock};
 
+pub(crate) use message::Message;
+use message::{TAIL, room};
 pub(crate) use operations::TakenDone;
 
 /// One direction of a track.
@@ -60,84 +64,8 @@ struct Hints {
 impl Hints {
     fn update(&self, state: &State) {
         self.freed.store(!state.free.is_empty(), Ordering::Relaxed);
-        self.arrived.store(!state.arrived.is_empty() || state.dead, Ordering::Relaxed);
+        self.arrived.store(!state.arrived.is_empty() || state.is_over(), Ordering::Relaxed);
         self.repost_due.store(state.repost_due(), Ordering::Relaxed);
-    }
-}
-
-/// A message, or a piece of memory with room for one: the first `len` bytes of `mem`.
-#[derive(Debug)]
-pub(crate) struct Message {
-    pub(crate) mem: Box<[u8]>,
-    /// At most 2^30: a `u32` keeps this small.
-    len: u32,
-    /// It is the place of an operation in the queue, and the next of the operations is the one.
-    pub(crate) is_operation: bool,
-    /// Immediate data goes beside it: the last four bytes of its memory.
-    has_word: bool,
-}
-
-/// The end of a message's memory, which is no room for bytes: a word there, and not beside the length, keeps a message that
-/// has none as small as it was.
-const TAIL: usize = size_of::<u32>();
-
-/// How many bytes of a message there is room for in `mem`.
-#[inline]
-fn room(mem: &[u8]) -> usize {
-    mem.len().saturating_sub(TAIL)
-}
-
-impl Message {
-    /// Room for a message.
-    pub(crate) fn new(mem: Box<[u8]>) -> Self {
-        Self::with_len(mem, 0)
-    }
-
-    #[allow(clippy::cast_possible_truncation, reason = "memory of a message has 2^30 bytes at most")]
-    fn with_len(mem: Box<[u8]>, len: usize) -> Self {
-        Self { len: len as u32, mem, is_operation: false, has_word: false }
-    }
-
-    #[inline]
-    pub(crate) fn is_special(&self) -> bool {
-        self.is_operation | self.has_word
-    }
-
-    /// Immediate data, beside it.
-    #[inline]
-    pub(crate) fn word(&self) -> Option<u32> {
-        if self.has_word { self.mem.last_chunk().map(|word| u32::from_le_bytes(*word)) } else { None }
-    }
-
-    /// Has `word` go beside it, or nothing.
-    #[inline]
-    pub(crate) fn set_word(&mut self, word: Option<u32>) {
-        self.has_word = word.is_some();
-        if let (Some(word), Some(place)) = (word, self.mem.last_chunk_mut()) {
-            *place = word.to_le_bytes();
-        }
-    }
-
-    #[inline]
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.mem[..self.len as usize]
-    }
-
-    #[inline]
-    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.mem[..self.len as usize]
-    }
-
-    /// Makes it `len` bytes long, or as long as there is room.
-    #[inline]
-    #[allow(clippy::cast_possible_truncation, reason = "memory of a message has 2^30 bytes at most")]
-    pub(crate) fn set_len(&mut self, len: usize) {
-        self.len = len.min(room(&self.mem)) as u32;
-    }
-
-    /// Takes it out, and leaves nothing.
-    pub(crate) fn take(&mut self) -> Self {
-        Self { mem: mem::take(&mut self.mem), ..*self }
     }
 }
 
@@ -154,6 +82,10 @@ pub(crate) struct Progress {
 pub(crate) enum Failed {
     Overrun(Overrun),
     Refused(Refusal),
+    /// The plan of a simulation says so.
+    QueuePair,
+    /// Nothing came through for as long as the device tries.
+    Unreachable,
 }
 
 /// An access that the receiver's memory refused.
@@ -199,8 +131,12 @@ struct State {
     done: VecDeque<Done>,
     /// How many more reads and atomic operations there may be.
     fetches: usize,
-    /// An access was refused, which is about to end the track.
+    /// An access was refused, or the like, which is about to end the track.
     halted: bool,
+    /// Messages are not placed at once, but line up: it is halted, or there is a wire.
+    long_way: bool,
+    /// What the plan of a simulation does.
+    wire: Option<Box<wire::Wire>>,
     /// Whether the first of them was counted as stalled.
     stalled: bool,
     /// Receives that wait for a message.
@@ -263,6 +199,8 @@ impl Lane {
                 done: VecDeque::new(),
                 fetches,
                 halted: false,
+                long_way: false,
+                wire: None,
                 stalled: false,
                 receives: pool(receives.0, receives.1),
                 arrived: VecDeque::with_capacity(receives.0),
@@ -280,6 +218,12 @@ impl Lane {
             target: Arc::clone(target),
             counts: LaneCounts::default(),
         }
+    }
+
+    /// The end that sends, by its index.
+    #[inline]
+    pub(crate) fn sender(&self) -> usize {
+        self.sender
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -333,7 +277,7 @@ impl Lane {
         let mut lined_up = false;
         // No buffer may be dropped in here: it would ask for the lock.
         for buf in queue.drain(..) {
-            if buf.is_special() || !state.posted.is_empty() || state.halted {
+            if buf.is_special() || !state.posted.is_empty() || state.long_way {
                 lined_up = true;
                 placed |= self.line_up(&mut state, buf, operations, &mut progress);
                 continue;
@@ -386,7 +330,8 @@ impl Lane {
         if state.dead {
             return Err(Dead { lost: state.lost });
         }
-        let waiting = state.posted.len();
+        // Where it is halted the end is about to come, and to wake this.
+        let waiting = state.posted.len() + state.unconfirmed() + usize::from(state.halted);
         if waiting == 0 {
             return Ok(0);
         }
@@ -414,7 +359,7 @@ impl Lane {
         if ready.is_empty() {
             mem::swap(ready, &mut state.arrived);
         }
-        taken.dead = state.dead;
+        taken.dead = state.is_over();
         self.hints.update(&state);
         drop(state);
         self.wake_completer();
@@ -430,13 +375,13 @@ impl Lane {
         if ready.is_empty() {
             mem::swap(ready, &mut state.arrived);
         }
-        taken.dead = state.dead;
+        taken.dead = state.is_over();
         // Whoever waited before is superseded by this call, which answers now or registers anew.
         let (superseded, failed) = match &mut taken.reposted {
             Some((_, progress)) => (progress.wakes.receiver.take(), progress.failed.is_some()),
             None => (None, false),
         };
-        let found = !ready.is_empty() || state.dead || failed;
+        let found = !ready.is_empty() || taken.dead || failed;
         let mut old = None;
         if !found {
             self.counts.recv_arms.add(1);
@@ -469,7 +414,8 @@ impl Lane {
     pub(crate) fn receiver_gone(&self) {
         let mut state = self.state();
         state.receiver_gone = true;
-        let gone = (mem::take(&mut state.arrived), mem::take(&mut state.returned), state.receiver.take());
+        let arriving = state.forget_arriving();
+        let gone = (arriving, mem::take(&mut state.arrived), mem::take(&mut state.returned), state.receiver.take());
         self.hints.update(&state);
         drop(state);
         drop(gone);
@@ -500,6 +446,7 @@ impl Lane {
         state.lost = state.posted.len();
         let lost = (
             state.end_posted(),
+            state.cut_wire(),
             mem::take(&mut state.receives),
             mem::take(&mut state.returned),
             mem::take(&mut state.free),
@@ -515,12 +462,28 @@ impl Lane {
 }
 
 impl State {
-    /// Moves messages and does operations that wait, as far as there are receives. Whether anything went.
+    /// Moves messages and does operations that wait, as far as they may go. Whether there is anything new to see.
     fn pump(&mut self, lane: &Lane, progress: &mut Progress) -> bool {
         let mut went = false;
-        while !self.halted {
+        loop {
+            self.tick();
+            went |= self.move_on(lane, progress);
+            let (shown, again) = self.show();
+            went |= shown;
+            if !again {
+                return went;
+            }
+        }
+    }
+
+    /// The same, as far as there are receives.
+    fn move_on(&mut self, lane: &Lane, progress: &mut Progress) -> bool {
+        let mut went = false;
+        while !self.halted && self.arrives(progress) {
             let Some(message) = self.posted.pop_front() else { break };
-            let placed = match message.is_operation {
+            let before = (self.arrived.len(), self.free.len());
+            let is_operation = message.is_operation;
+            let placed = match is_operation {
                 false => match self.place(message.bytes(), &[], &lane.counts) {
                     Placed::Yes => {
                         self.word_beside(message.word());
@@ -532,7 +495,7 @@ impl State {
                 true => self.operate(message, lane, progress),
             };
             match placed {
-                None => went = true,
+                None => went |= self.hide(before, is_operation),
                 Some((message, waits)) => {
                     self.posted.push_front(message);
                     if let Placed::TooLong(overrun) = waits {

@@ -36,6 +36,7 @@ impl Lane {
             state.operations.extend(operations.pop_front());
         }
         state.posted.push_back(buf.into_message());
+        state.depart(progress);
         first && state.pump(self, progress)
     }
 
@@ -136,6 +137,7 @@ impl State {
         let payload = action.run(slot.bytes(), &lane.target);
         if let Some(why) = payload.refused() {
             self.halted = true;
+            self.long_way = true;
             lane.counts.refusals.add(1);
             progress.failed = Some(Failed::Refused(Refusal { requester: lane.sender, why }));
         } else if let Some(len) = moved {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,8 +20,8 @@ pub(crate) struct Domain {
     /// Those that peers may use, by key; `None` once the fabric was killed. Peers hold it for reading while they are at it,
     /// so whoever takes a window out has waited for them.
     windows: RwLock<Option<HashMap<u32, Lent>>>,
-    /// Keys are not to be guessed from one another: what this makes of a count.
-    chance: RandomState,
+    /// Keys are not to be guessed from one another: they are a hash of this and a count.
+    secret: u64,
     made: AtomicU64,
 }
 
@@ -54,12 +54,13 @@ impl From<Refused> for MockError {
 }
 
 impl Domain {
-    pub(crate) fn new(limit: usize) -> Self {
+    /// Memory of up to `limit` bytes. Whoever wants the same keys in each run gives a `secret`.
+    pub(crate) fn new(limit: usize, secret: Option<u64>) -> Self {
         Self {
             limit,
             used: AtomicUsize::new(0),
             windows: RwLock::new(Some(HashMap::new())),
-            chance: RandomState::new(),
+            secret: secret.unwrap_or_else(|| RandomState::new().hash_one(0)),
             made: AtomicU64::new(0),
         }
     }
@@ -102,7 +103,9 @@ impl Domain {
 
     #[allow(clippy::cast_possible_truncation, reason = "any 32 bits of it will do")]
     fn next_key(&self) -> u32 {
-        self.chance.hash_one(self.made.fetch_add(1, Ordering::Relaxed)) as u32
+        let mut hasher = DefaultHasher::new();
+        (self.secret, self.made.fetch_add(1, Ordering::Relaxed)).hash(&mut hasher);
+        hasher.finish() as u32
     }
 
     /// Takes a window back. When this returns nobody uses it any more.
