@@ -22,27 +22,28 @@ pub(super) enum Closing<T: Endpoint> {
 impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
     /// Says that no more bytes come, and waits until the peer's device has them all.
     pub(super) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError<T::Error>>> {
-        if self.inbound.peer_left() {
-            // There is nobody to say it to.
-            return Poll::Ready(Ok(()));
-        }
         self.out.finish();
         loop {
+            if self.nobody_listens() {
+                return Poll::Ready(Ok(()));
+            }
             self.advance();
             if self.out.has_finished() {
                 return self.poll_drained(cx);
             }
-            if let Some(error) = &self.send_error {
-                return Poll::Ready(Err(error.clone()));
-            }
-            if self.closing.is_some() {
-                return Poll::Ready(Err(CarrierError::Closed));
-            }
-            ready!(self.poll_progress(Side::Writer, cx));
-            if self.inbound.peer_left() {
-                return Poll::Ready(Ok(()));
+            match &self.send_error {
+                Some(_) if self.nobody_listens() => return Poll::Ready(Ok(())),
+                Some(error) => return Poll::Ready(Err(error.clone())),
+                None if self.closing.is_some() => return Poll::Ready(Err(CarrierError::Closed)),
+                None => ready!(self.poll_progress(Side::Writer, cx)),
             }
         }
+    }
+
+    /// Whether there is nobody to say an end to: the peer has left, or had said all and is gone.
+    fn nobody_listens(&self) -> bool {
+        let gone = |error: &CarrierError<T::Error>| matches!(error.kind(), ErrorKind::Closed | ErrorKind::Disconnected);
+        self.inbound.peer_left() || (self.inbound.finished() && self.send_error.as_ref().is_some_and(gone))
     }
 
     /// Ready when every send slot has come back: then all has arrived, and whoever drops the stream takes nothing from the

@@ -90,7 +90,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
             arrivals: fan_out,
             slots: FanOut::new(),
             writer_waits: false,
-            room: agreement.eager_limit,
+            room: agreement.send_frame - HEADER,
             peer_incarnation: agreement.peer_incarnation,
             stats: StreamStats::default(),
             config,
@@ -110,6 +110,10 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
             if let Some(frame) = self.inbound.next() {
                 return Ok(Some(frame));
             }
+            if self.inbound.finished() {
+                // What else comes is for whoever writes.
+                return Ok(None);
+            }
             let Some(track) = &mut self.track else { return self.end() };
             match track.try_recv() {
                 Ok(frame) => {
@@ -126,7 +130,6 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
                         return Ok(frame);
                     }
                 }
-                Err(TryError::WouldBlock) if self.inbound.finished() => return Ok(None),
                 Err(TryError::WouldBlock) => return Err(TryError::WouldBlock),
                 Err(TryError::Failed(error)) => self.track_ended(error),
             }
@@ -161,11 +164,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
     /// What reading ends with.
     #[cold]
     fn end(&self) -> Result<Option<T::RecvBuf>, TryError<CarrierError<T::Error>>> {
-        match &self.recv_error {
-            _ if self.inbound.finished() => Ok(None),
-            Some(error) => Err(TryError::Failed(error.clone())),
-            None => Err(TryError::Failed(CarrierError::Closed)),
-        }
+        Err(TryError::Failed(self.recv_error.clone().unwrap_or(CarrierError::Closed)))
     }
 
     /// Checks a frame, and does what it says. Whether it has bytes.

@@ -313,7 +313,8 @@ macro_rules! writing {
             /// the future loses nothing: call again to go on.
             ///
             /// # Errors
-            /// What ended the track before it could be said. A peer that has left, or left when it had been said, is none.
+            /// What ended the track before it could be said. A peer that has left, or that is gone after it had said all or
+            /// heard all, is none.
             pub fn finish(&mut self) -> impl Future<Output = Result<(), CarrierError<T::Error>>> + use<'_, T> {
                 poll_fn(|cx| self.poll_finish(cx))
             }
