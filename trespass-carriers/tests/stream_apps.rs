@@ -28,8 +28,8 @@ fn each_way<W: Future<Output = ()>>(work: impl Fn(Stream, Stream) -> W) {
     for coalesce in [false, true] {
         for track in [small(), MockConfig::default()] {
             let Pair { left, right, .. } = streams(track, StreamConfig::default().with_coalesce(coalesce));
-            let work = timeout(Duration::from_secs(60), work(left, right));
-            runtime().block_on(async { work.await.expect("a deadlock") });
+            let work = work(left, right);
+            runtime().block_on(async { timeout(Duration::from_secs(60), work).await.expect("a deadlock") });
         }
     }
 }

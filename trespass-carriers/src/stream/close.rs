@@ -35,7 +35,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
                 Some(_) if self.nobody_listens() => return Poll::Ready(Ok(())),
                 Some(error) => return Poll::Ready(Err(error.clone())),
                 None if self.closing.is_some() => return Poll::Ready(Err(CarrierError::Closed)),
-                None => ready!(self.poll_progress(Side::Writer, cx)),
+                None => ready!(self.poll_progress(cx)),
             }
         }
     }
@@ -156,7 +156,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
                 let _ = self.ring();
                 return Poll::Ready(());
             }
-            ready!(self.poll_progress(Side::Writer, cx));
+            ready!(self.poll_progress(cx));
         }
     }
 
