@@ -35,7 +35,7 @@ pub use stats::StreamStats;
 /// without either is below: [`fill`](Self::fill) and [`consume`](Self::consume) to read in place, [`put`](Self::put) to write.
 ///
 /// ```
-/// use trespass_carriers::{CarrierError, StreamCarrier, StreamConfig};
+/// use trespass_carriers::{StreamCarrier, StreamConfig};
 /// use trespass_core::{Fabric, Incoming, ListenerExt, Role};
 /// use trespass_mock::MockFabric;
 ///
@@ -66,7 +66,7 @@ pub use stats::StreamStats;
 ///         stream.consume(len);
 ///     }
 ///     assert_eq!(heard, b"hello");
-///     Ok::<_, CarrierError<_>>(())
+///     Ok::<_, Box<dyn std::error::Error>>(())
 /// })?;
 /// server.join().unwrap();
 /// # Ok::<_, Box<dyn std::error::Error>>(())
