@@ -426,3 +426,41 @@ fn halves_become_one_again_and_only_their_own() {
     left.try_put(b"on").unwrap();
     assert_eq!(there(&mut right), b"on");
 }
+
+/// Counts how often it was woken.
+#[derive(Default)]
+struct Count(std::sync::atomic::AtomicUsize);
+
+impl std::task::Wake for Count {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+/// Each half has a waker of its own, is woken once for what arrives while it waits, and not at all while it does not.
+#[test]
+fn each_half_is_woken_while_it_waits() {
+    let woken = |count: &std::sync::Arc<Count>| count.0.load(std::sync::atomic::Ordering::SeqCst);
+    let counts: [std::sync::Arc<Count>; 2] = Default::default();
+    let wakers = counts.clone().map(Waker::from);
+    let pair = streams(small(), StreamConfig::default());
+    let (mut read, mut write) = pair.left.into_split();
+    let mut right = pair.right;
+    let mut reading = Context::from_waker(&wakers[0]);
+    let mut writing = Context::from_waker(&wakers[1]);
+    assert!(read.poll_fill(&mut reading).is_pending());
+    assert_eq!((woken(&counts[0]), woken(&counts[1])), (0, 0));
+    // Credits are what the writer waits for now: the peer reads none of it.
+    while let Poll::Ready(put) = write.poll_put(&mut writing, &[IoSlice::new(&[1; 248])]) {
+        put.unwrap();
+    }
+    let before = (woken(&counts[0]), woken(&counts[1]));
+    // Bytes for the reader alone wake both, as credits may come with them; each once.
+    right.try_put(b"to the reader").unwrap();
+    let after = (woken(&counts[0]) - before.0, woken(&counts[1]) - before.1);
+    assert_eq!(after, (1, 1));
+    // Whoever does not wait is not woken.
+    assert!(matches!(read.poll_fill(&mut reading), Poll::Ready(Ok(b"to the reader"))));
+    right.try_put(b"more").unwrap();
+    assert_eq!((woken(&counts[0]) - before.0, woken(&counts[1]) - before.1), (1, 1));
+}
