@@ -2,6 +2,7 @@
 #![cfg(all(feature = "verbs", feature = "tokio"))]
 
 use std::io::{ErrorKind, IoSlice};
+use std::net::SocketAddr;
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
@@ -11,8 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use trespass_carriers::{
     CarrierError, MessageCarrier, MessageConfig, Refusal, StreamCarrier, StreamConfig, StreamReadHalf,
 };
-use trespass_core::{Role, SendSide};
-use trespass_verbs::{ReliableTrack, VerbsConfig};
+use trespass_core::{Fabric, InOrder, Incoming, Listener, ListenerExt, Lossless, Role, SendSide, Track};
+use trespass_verbs::{ReliableTrack, SharedConfig, VerbsConfig};
 
 #[path = "support/rdma.rs"]
 mod rdma;
@@ -42,14 +43,14 @@ fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at.wrapping_mul(31) ^ (at >> 8)) as u8).collect()
 }
 
-async fn read_to_end(half: &mut StreamReadHalf<ReliableTrack>) -> Vec<u8> {
+async fn read_to_end<T: Track<Delivery: Lossless + InOrder>>(half: &mut StreamReadHalf<T>) -> Vec<u8> {
     let mut heard = Vec::new();
     half.read_to_end(&mut heard).await.expect("an end of file");
     heard
 }
 
 /// Runs one end to its end, both directions at once, in one task: the writer begins, and writes many times all buffering.
-async fn exchange(stream: Stream, data: &[u8], chunk: usize) {
+async fn exchange<T: Track<Delivery: Lossless + InOrder>>(stream: StreamCarrier<T>, data: &[u8], chunk: usize) {
     let (mut read, mut write) = stream.into_split();
     let writing = async {
         for chunk in data.chunks(chunk) {
@@ -76,6 +77,35 @@ fn two_ends_that_write_more_than_all_buffering_get_through() {
             });
         }
     }
+}
+
+/// Many streams at once on tracks that share their queues, where a peer that sends without credit would be ended.
+#[test]
+fn streams_on_shared_queues_get_through() {
+    needs_rdma!();
+    let (near, far) = rdma::addresses();
+    let open = |ip| rdma::fabric(ip, small()).shared(SharedConfig::default().with_tracks(4, 8)).expect("shared queues");
+    let (near, server) = (open(near), open(far));
+    let mut listener = server.listen(&SocketAddr::new(far, 0)).expect("a listener");
+    let data = pattern(60_000);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            let connecting = near.connect(&listener.local());
+            let (one, other) = block_on(async {
+                let accepted = listener.incoming().await.expect("a request").accept().await.expect("accepted");
+                (connecting.await.expect("connected"), accepted)
+            });
+            for (track, role) in [(one, Role::Connector), (other, Role::Acceptor)] {
+                let data = &data;
+                scope.spawn(move || {
+                    block_on(async {
+                        let stream = StreamCarrier::open(track, role, StreamConfig::default()).await.expect("opened");
+                        exchange(stream, data, 3000).await;
+                    });
+                });
+            }
+        }
+    });
 }
 
 /// A thread for each half.
