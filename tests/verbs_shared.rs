@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use futures_executor::block_on;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use trespass_carriers::{MessageCarrier, MessageConfig};
 use trespass_core::{
     Endpoint, ErrorKind, Fabric, Immediate, ImmediateSend, Incoming, Listener, ListenerExt, RecvSide, RecvSideExt,
@@ -36,12 +36,12 @@ fn listen(far: &VerbsShared) -> SharedListener {
 }
 
 /// Connects, and accepts.
-fn join(near: &VerbsShared, listener: &mut SharedListener) -> (SharedTrack, SharedTrack) {
+fn joined(near: &VerbsShared, listener: &mut SharedListener) -> (SharedTrack, SharedTrack) {
     let connecting = near.connect(&listener.local());
-    block_on(async {
-        let accepted = listener.incoming().await.expect("a request").accept().await.expect("accepted");
-        (connecting.await.expect("connected"), accepted)
-    })
+    // Side by side: where the one fails, the other waits for ever.
+    let connected = async { connecting.await.expect("connected") };
+    let accepted = async { listener.incoming().await.expect("a request").accept().await.expect("accepted") };
+    block_on(join(connected, accepted))
 }
 
 async fn put(track: &mut SharedTrack, message: &[u8]) {
@@ -81,7 +81,7 @@ fn one_track_echoes_and_closes() {
     needs_rdma!();
     let (near, far) = fabrics(2, 8);
     let mut listener = listen(&far);
-    let (mut one, mut other) = join(&near, &mut listener);
+    let (mut one, mut other) = joined(&near, &mut listener);
     assert_eq!((one.local(), one.peer()), (other.peer(), other.local()));
     assert_eq!((one.limits().recv_slots, one.limits().recv_shared, one.posted()), (8, true, 8));
     block_on(async {
@@ -115,7 +115,7 @@ fn many_tracks_on_two_threads() {
     needs_rdma!();
     let (near, far) = fabrics(10, 8);
     let mut listener = listen(&far);
-    let (mut ones, mut others): (Vec<_>, Vec<_>) = (0..10).map(|_| join(&near, &mut listener)).unzip();
+    let (mut ones, mut others): (Vec<_>, Vec<_>) = (0..10).map(|_| joined(&near, &mut listener)).unzip();
     // One more than there are seats.
     let refused = near.connect(&listener.local());
     assert_eq!(block_on(refused).expect_err("no seat").kind(), ErrorKind::ResourceLimit);
@@ -138,7 +138,7 @@ fn many_tracks_on_two_threads() {
         assert_eq!(server.join().expect("a server"), [ErrorKind::Closed; 5]);
     }
     // The seats are free again.
-    let (mut one, other) = join(&near, &mut listener);
+    let (mut one, other) = joined(&near, &mut listener);
     let server = serve(vec![other]);
     block_on(ping(&mut one, 99, 50));
     block_on(one.close()).expect("closed");
@@ -150,8 +150,8 @@ fn a_hoarder_takes_nothing_from_the_others() {
     needs_rdma!();
     let (near, far) = fabrics(3, 8);
     let mut listener = listen(&far);
-    let (mut fills, mut hoards) = join(&near, &mut listener);
-    let (mut one, other) = join(&near, &mut listener);
+    let (mut fills, mut hoards) = joined(&near, &mut listener);
+    let (mut one, other) = joined(&near, &mut listener);
     block_on(async {
         for round in 0..8u8 {
             put(&mut fills, &[round; 100]).await;
@@ -200,10 +200,10 @@ fn a_dead_track_disturbs_nobody() {
     needs_rdma!();
     let (near, far) = fabrics(8, 8);
     let mut listener = listen(&far);
-    let (mut stays, other) = join(&near, &mut listener);
+    let (mut stays, other) = joined(&near, &mut listener);
     let server = std::thread::spawn(move || block_on(echo(other)));
     for round in 0..20 {
-        let (mut one, mut other) = join(&near, &mut listener);
+        let (mut one, mut other) = joined(&near, &mut listener);
         block_on(async {
             for _ in 0..6 {
                 put(&mut one, &[7; 1000]).await;
@@ -231,7 +231,7 @@ fn halves_work_on_two_threads() {
     needs_rdma!();
     let (near, far) = fabrics(2, 32);
     let mut listener = listen(&far);
-    let (one, other) = join(&near, &mut listener);
+    let (one, other) = joined(&near, &mut listener);
     let server = std::thread::spawn(move || block_on(echo(other)));
     let (mut sender, mut receiver) = one.split();
     const COUNT: u32 = 2000;
@@ -290,7 +290,7 @@ fn carriers_run_over_shared_queues() {
     needs_rdma!();
     let (near, far) = fabrics(8, 16);
     let mut listener = listen(&far);
-    let (ones, others): (Vec<_>, Vec<_>) = (0..8).map(|_| join(&near, &mut listener)).unzip();
+    let (ones, others): (Vec<_>, Vec<_>) = (0..8).map(|_| joined(&near, &mut listener)).unzip();
     let server = std::thread::spawn(move || block_on(join_all(others.into_iter().map(carry_back))));
     block_on(join_all(ones.into_iter().map(carry)));
     server.join().expect("the server");
@@ -316,5 +316,122 @@ fn an_unshared_peer_is_as_good() {
             assert_eq!(*one.recv().await.expect("the echo"), [round]);
         }
         one.close().await.expect("closed");
+    });
+}
+
+/// Each track's peer sends all that its quota allows, and nobody here looks: fewer receives were posted than that, so the
+/// device has to say that it runs low.
+#[test]
+fn a_burst_of_all_quotas_arrives_though_nobody_looks() {
+    needs_rdma!();
+    let (near, far) = fabrics(16, 8);
+    let mut listener = listen(&far);
+    let (mut ones, mut others): (Vec<_>, Vec<_>) = (0..16).map(|_| joined(&near, &mut listener)).unzip();
+    block_on(async {
+        for (name, one) in ones.iter_mut().enumerate() {
+            for round in 0..8 {
+                put(one, &[name as u8, round]).await;
+            }
+        }
+        // That it is closed says that all of it has arrived.
+        for one in &mut ones {
+            one.close().await.expect("closed");
+        }
+        for (name, other) in others.iter_mut().enumerate() {
+            for round in 0..8 {
+                assert_eq!(&*other.recv().await.expect("a message"), [name as u8, round]);
+            }
+            assert_eq!(other.recv().await.expect_err("the end").kind(), ErrorKind::Closed);
+        }
+    });
+}
+
+/// Up to five tracks of eight sends and a quota of eight receives, and memory for two of them.
+fn poor() -> (VerbsShared, VerbsShared) {
+    let (near, far) = rdma::addresses();
+    let open = |ip| {
+        let mut config = config();
+        config.pool_limit = 2 * 8 * 1024;
+        rdma::fabric(ip, config).shared(SharedConfig::default().with_tracks(5, 8)).expect("shared queues")
+    };
+    (open(near), open(far))
+}
+
+#[test]
+fn send_memory_is_whose_who_has_something_to_send() {
+    needs_rdma!();
+    let (near, far) = poor();
+    let mut listener = listen(&far);
+    let (mut ones, mut others): (Vec<_>, Vec<_>) = (0..4).map(|_| joined(&near, &mut listener)).unzip();
+    let all = |track: &mut SharedTrack, byte| -> Vec<_> {
+        let mut bufs: Vec<_> = (0..8).map(|_| track.try_reserve(1000).expect("memory")).collect();
+        bufs.iter_mut().for_each(|buf| buf.fill(byte));
+        bufs
+    };
+    let mut first = all(&mut ones[0], 1);
+    let second = all(&mut ones[1], 2);
+    let refused = ones[2].try_reserve(1).expect_err("all of it is out");
+    assert!(matches!(refused, TryError::Failed(error) if error.kind() == ErrorKind::ResourceLimit));
+    drop(second);
+    // What others wrote is not to be seen, however much is asked for.
+    let third = all(&mut ones[2], 3);
+    drop(third);
+    for len in [10, 1024] {
+        assert!(ones[3].try_reserve(len).expect("memory").iter().all(|byte| *byte == 0));
+    }
+    block_on(async {
+        for buf in first.drain(..) {
+            ones[0].send(buf).expect("sent");
+        }
+        ones[0].flush().expect("flushed");
+        for _ in 0..8 {
+            assert_eq!(&*others[0].recv().await.expect("a message"), [1; 1000]);
+        }
+        // What has arrived is everybody's again, though its sender does nothing more.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut more = all(&mut ones[1], 4);
+        while more.len() < 16 {
+            match ones[3].try_reserve(1) {
+                Ok(buf) => more.push(buf),
+                Err(error) => assert!(matches!(error, TryError::Failed(_)), "{error:?}"),
+            }
+            assert!(Instant::now() < deadline, "{} of 16 slots are there", more.len());
+        }
+        // And so is what a track had under way when it went.
+        drop(more);
+        for round in 0..50u8 {
+            // There is a seat more: the last ones are left at some time.
+            drop((ones.pop(), others.pop()));
+            let connecting = near.connect(&listener.local());
+            let accepted = listener.incoming().await.expect("a request").accept().await.expect("accepted");
+            let mut one = connecting.await.expect("connected");
+            for _ in 0..8 {
+                put(&mut one, &[round; 1000]).await;
+            }
+            ones.push(one);
+            others.push(accepted);
+        }
+    });
+}
+
+#[test]
+fn where_there_is_no_more_memory_peers_wait_for_buffers_to_come_back() {
+    needs_rdma!();
+    let (near, far) = poor();
+    let mut listener = listen(&far);
+    let (mut ones, mut others): (Vec<_>, Vec<_>) = (0..3).map(|_| joined(&near, &mut listener)).unzip();
+    block_on(async {
+        let mut held = Vec::new();
+        for (one, other) in ones.iter_mut().zip(&mut others).take(2) {
+            for byte in 0..8 {
+                put(one, &[byte; 500]).await;
+                held.push(other.recv().await.expect("a message"));
+            }
+        }
+        put(&mut ones[2], b"waits").await;
+        for (number, message) in held.drain(..).enumerate() {
+            assert_eq!(*message, [number as u8 % 8; 500]);
+        }
+        assert_eq!(&*others[2].recv().await.expect("a message"), b"waits");
     });
 }

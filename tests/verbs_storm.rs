@@ -363,7 +363,8 @@ fn memory_per_idle_connection() {
     let _alone = alone();
     eprintln!("| slots each way | connections | resident KiB per track | kernel's KiB per track |");
     eprintln!("|---|---|---|---|");
-    for (bytes, slots, shared) in [(256, 4, 0), (256, 4, 1), (1024, 16, 0), (1024, 16, 1)] {
+    for (bytes, slots, shared) in [(256, 4, 0), (256, 4, 1), (1024, 16, 0), (1024, 16, 1), (4096, 32, 0), (4096, 32, 1)]
+    {
         for count in [1, 100, 1000] {
             let me = std::env::current_exe().expect("this program");
             let output = rdma::run(

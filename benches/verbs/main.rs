@@ -9,14 +9,16 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use trespass::carriers::{MessageCarrier, MessageConfig};
+use trespass::carriers::{MessageCarrier, MessageConfig, RendezvousCarrier, RendezvousConfig};
 use trespass::core::{Fabric, Incoming, ListenerExt, RemoteWindow, Role, block_on};
 use trespass::verbs::{DatagramConfig, SharedConfig, VerbsConfig, VerbsDriver, VerbsFabric};
 
+use large::{LentLink, SegmentsLink};
 use link::{CarrierLink, TrackLink};
 use options::{Options, Over, Side, Work};
 
 mod clock;
+mod large;
 #[path = "../support/link.rs"]
 mod link;
 mod many;
@@ -27,6 +29,8 @@ mod talk;
 
 /// What a carrier adds to each message; a slot is that much longer, so that a message is one frame.
 const CARRIER_ROOM: usize = 64;
+/// The slots of a track whose messages are longer: what a fabric has by default.
+const SEGMENT: usize = 16 * 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let Some(options) = Options::from_args()? else {
@@ -35,6 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let message = match options.work {
         Work::PingPong | Work::Stream if options.over == Over::Carrier => options.size + CARRIER_ROOM,
+        Work::PingPong | Work::Stream if matches!(options.over, Over::Segments | Over::Lent) => SEGMENT,
         Work::PingPong | Work::Stream | Work::Many => options.size,
         Work::Read | Work::Write | Work::Add => RemoteWindow::ENCODED,
     };
@@ -50,12 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (fabric, mut driver) = VerbsFabric::open_manual(config)?;
     match options.over {
         Over::Track => over_tracks(&fabric, &mut driver, &options),
-        Over::Carrier => {
-            let track = block_on(&mut driver, meet_once(&fabric, &options))?;
-            let role = if options.side == Side::Client { Role::Connector } else { Role::Acceptor };
-            let opening = MessageCarrier::open(track, role, MessageConfig::default().with_open_timeout(patience));
-            talk::run(CarrierLink::new(block_on(&mut driver, opening)?), &mut driver, &options)
-        }
+        Over::Carrier | Over::Segments | Over::Lent => over_carriers(&fabric, &mut driver, &options, patience),
         Over::Datagrams => {
             let datagrams = fabric.datagrams(datagram_config(&options))?;
             let track = block_on(&mut driver, meet_once(&datagrams, &options))?;
@@ -69,6 +69,27 @@ fn main() -> Result<(), Box<dyn Error>> {
             let shared = fabric.shared(SharedConfig::default().with_tracks(options.tracks, options.recv_slots))?;
             many::run(block_on(&mut driver, meet(&shared, &options))?, &mut driver, &options)
         }
+    }
+}
+
+fn over_carriers(
+    fabric: &VerbsFabric,
+    driver: &mut VerbsDriver,
+    options: &Options,
+    patience: Duration,
+) -> Result<(), Box<dyn Error>> {
+    let track = block_on(driver, meet_once(fabric, options))?;
+    let role = if options.side == Side::Client { Role::Connector } else { Role::Acceptor };
+    let config = MessageConfig::default().with_open_timeout(patience);
+    if options.over == Over::Lent {
+        let config = RendezvousConfig::new(fabric.clone()).with_messages(config).with_lend_from(options.size);
+        let carrier = block_on(driver, RendezvousCarrier::open(track, role, config))?;
+        return talk::run(LentLink::new(carrier), driver, options);
+    }
+    let carrier = block_on(driver, MessageCarrier::open(track, role, config))?;
+    match options.over {
+        Over::Segments => talk::run(SegmentsLink::new(carrier), driver, options),
+        _ => talk::run(CarrierLink::new(carrier), driver, options),
     }
 }
 

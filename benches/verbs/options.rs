@@ -5,13 +5,15 @@ use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-pub(crate) const USAGE: &str = "usage: verbs server|client track|carrier|datagrams|port|shared \
+pub(crate) const USAGE: &str = "usage: verbs server|client track|carrier|segments|lent|datagrams|port|shared \
 pingpong|stream|many|read|write|add local=IP peer=IP:PORT [size=64] [count=1000] [warmup=100] [wait=events|polling] [batch=1] \
 [send-slots=64] [recv-slots=64] [inline=BYTES] [tracks=1] [under-way=1]";
 
 const INTERFACES: &[(&str, Over)] = &[
     ("track", Over::Track),
     ("carrier", Over::Carrier),
+    ("segments", Over::Segments),
+    ("lent", Over::Lent),
     ("datagrams", Over::Datagrams),
     ("port", Over::Port),
     ("shared", Over::Shared),
@@ -36,6 +38,10 @@ pub(crate) enum Side {
 pub(crate) enum Over {
     Track,
     Carrier,
+    /// A carrier whose messages are longer than a slot.
+    Segments,
+    /// A carrier that lends its messages.
+    Lent,
     /// A track of datagrams.
     Datagrams,
     /// Datagrams in their addressed form.
@@ -125,6 +131,9 @@ impl Options {
         let several = options.over == Over::Shared || options.tracks > 1;
         if several && options.work != Work::Many {
             return Err("over several tracks, or shared ones, there is only `many`".into());
+        }
+        if matches!(options.over, Over::Segments | Over::Lent) && options.wait == Wait::Polling {
+            return Err("long messages are waited for: wait=events".into());
         }
         if options.tracks == 0 || options.under_way == 0 || options.batch == 0 {
             return Err("tracks, under-way and batch: at least 1".into());

@@ -29,16 +29,20 @@ BATCH = 16
 ATTEMPTS = 5
 
 # How many tracks share their queues, and the sends and receives of each: fewer than of one alone, so that the
-# completion queues of all fit the device.
+# completion queues of all fit the device. perftest makes one of as many completions as connections times its receives.
 TRACKS = (1, 16, 64)
 SHARED_TX, SHARED_RX = 32, 128
+COMPLETIONS = 32_000
 
 PARTS = (
     "instructions", "packets", "latency", "throughput", "cpu",
-    "datagrams", "read", "write", "atomics", "shared",
+    "large", "datagrams", "read", "write", "atomics", "shared",
 )  # fmt: skip
 # Whom of ours the names of samples tell of.
-WHO = ("track", "carrier", "port", "shared")
+WHO = ("track", "carrier", "segments", "lent", "port", "shared")
+
+# Lengths of long messages, in KiB: around where lending them begins to pay, and far above.
+LONG = (16, 32, 64, 256, 1024)
 
 
 class Failed(Exception):
@@ -410,6 +414,27 @@ class Bench:
         sane(row[3:5])
         return row[4] * 1000
 
+    def large(self):
+        for size in LONG:
+            say(f"  {size} KiB")
+            count = max((16 if self.quick else 64) * 1024 // size, 20)
+            length = size * 1024
+
+            def ours(over, count=count, length=length):
+                client, *_ = self.ours(over, "stream", count, size=length, warmup=count // 10)
+                return mebibytes(client, length)
+
+            def beside(count=count, length=length):
+                row = self.perftest("ib_send_bw", count, length, "-t", "16", "-r", "64")
+                sane(row[3:5])
+                return row[3]
+
+            self.alternate(self.rounds(), {
+                f"large {size}/segments": lambda: ours("segments"),
+                f"large {size}/lent": lambda: ours("lent"),
+                f"large {size}/ib_send_bw": beside,
+            })  # fmt: skip
+
     def shared(self):
         total = 6400 if self.quick else 64000
         for tracks in TRACKS:
@@ -429,8 +454,9 @@ class Bench:
                 f"shared {tracks}/shared": lambda: ours("shared"),
                 f"shared {tracks}/track": lambda: ours("track"),
                 f"shared {tracks}/ib_send_bw": lambda: beside(SHARED_RX),
-                # One queue, as long as those of all together.
-                f"shared {tracks}/ib_send_bw --use-srq": lambda: beside(SHARED_RX * tracks, "--use-srq"),
+                # One queue, as long as those of all together where that may be.
+                f"shared {tracks}/ib_send_bw --use-srq": lambda: beside(
+                    min(SHARED_RX * tracks, COMPLETIONS // tracks), "--use-srq"),
             })  # fmt: skip
 
     def rounds(self):
@@ -511,6 +537,12 @@ class Bench:
             for over in ("track", "carrier"):
                 self.row("CPU time per 64 B message, both ends (µs), beside post_poll.c",
                          f"cpu/{over}", "cpu/post_poll.c", 2)  # fmt: skip
+        if "large" in parts:
+            for size in LONG:
+                for over in ("segments", "lent"):
+                    aim = -0.95 if size >= 1024 else None
+                    self.row(f"{size:,} KiB messages (MiB/s), beside ib_send_bw",
+                             f"large {size}/{over}", f"large {size}/ib_send_bw", 1, aim)  # fmt: skip
         if "datagrams" in parts:
             for over in ("track", "port"):
                 self.row("64 B datagram, half round trip (µs), polling, beside ib_send_lat -c UD",
@@ -563,9 +595,9 @@ def sane(numbers):
         raise Uncalibrated(f"perftest measured {numbers}")
 
 
-def mebibytes(client):
-    """Of messages or operations of 64 KiB, in MiB/s."""
-    return client["messages"] * 65536 / (1 << 20) / (client["elapsed_ns"] / 1e9)
+def mebibytes(client, length=65536):
+    """Of messages or operations of this length, in MiB/s."""
+    return client["messages"] * length / (1 << 20) / (client["elapsed_ns"] / 1e9)
 
 
 def rate(client):
@@ -597,22 +629,32 @@ def main():
     machine = os.environ.get("TRESPASS_RDMA_ON", "?")
     try:
         bench = Bench(args.programs, args.quick)
-        for part in PARTS:
-            if part in parts:
-                started = time.monotonic()
-                say(f"{part}…")
-                getattr(bench, part)()
-                say(f"  {time.monotonic() - started:.0f} s")
     except Failed as failure:
         sys.exit(f"bench-verbs: {failure}")
+    # A part that fails is no reason to lose the others.
+    failed = {part: failure for part in PARTS if part in parts and (failure := attempt(bench, part))}
     print(f"on {bench.client.name} and {bench.server.name} ({machine}), {os.cpu_count()} CPUs")
-    bench.tell(parts)
+    bench.tell([part for part in parts if part not in failed])
     if results := os.environ.get("TRESPASS_RESULTS"):
         report = {"machine": machine, "cpus": os.cpu_count(), "quick": args.quick,
                   "samples": bench.samples, "table": bench.lines}  # fmt: skip
         path = Path(results) / "bench-verbs.json"
         path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
         say(f"all samples: {path}")
+    if failed:
+        sys.exit("\n".join(f"bench-verbs: {part}: {failure}" for part, failure in failed.items()))
+
+
+def attempt(bench, part):
+    """What went wrong with a part."""
+    started = time.monotonic()
+    say(f"{part}…")
+    try:
+        getattr(bench, part)()
+    except Failed as failure:
+        say(f"  failed: {failure}")
+        return failure
+    say(f"  {time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 //! What can go wrong with a carrier, in types.
 
 use thiserror::Error;
-use trespass_core::{ErrorKind, TransportError};
+use trespass_core::{BadWindow, ErrorKind, TransportError};
 
 /// What went wrong with a carrier over a track whose own errors are `E`.
 ///
@@ -224,9 +224,12 @@ pub enum Violation {
         /// How long it may be.
         max: u64,
     },
-    /// A segment without a byte in it.
+    /// A segment, or a message that is lent, without a byte in it.
     #[error("an empty segment")]
     EmptySegment,
+    /// A message that is lent in bytes that are no window.
+    #[error("a message is lent badly: {0}")]
+    Window(BadWindow),
     /// Segments with more bytes than their message was said to have.
     #[error("a segment of {len} bytes, where {left} are left of the message")]
     Overrun {

@@ -19,6 +19,8 @@ pub(crate) struct Agreement {
     pub(crate) max_message: usize,
     /// How many receives the peer keeps posted.
     pub(crate) peer_window: u32,
+    /// The features that both know.
+    pub(crate) features: u64,
     /// Which process the peer is.
     pub(crate) peer_incarnation: u64,
 }
@@ -55,6 +57,7 @@ pub(crate) fn agree(ours: &Offer, theirs: &Offer) -> Result<Agreement, Refusal> 
         // Both fit: `ours` came from a usize.
         max_message: max_message as usize,
         peer_window: theirs.window,
+        features: ours.optional & theirs.optional,
         peer_incarnation: theirs.incarnation,
     })
 }

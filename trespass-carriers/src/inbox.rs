@@ -91,6 +91,7 @@ impl<B: Deref<Target = [u8]>> Inbox<B> {
         match frame {
             _ if self.discarding => Ok(None),
             Frame::Message { .. } => Ok(Some(Payload::Direct(buf))),
+            Frame::Lend(window) => Ok(Some(Payload::Lent(window))),
             _ => Ok(self.assemble(frame, &buf)?.map(Payload::Pooled)),
         }
     }
@@ -139,6 +140,10 @@ impl<B: Deref<Target = [u8]>> Inbox<B> {
         let (mut messages, mut bytes) = (0, 0);
         while self.may_spill() {
             let Some((frame, buf)) = self.backlog.pop_front() else { break };
+            if let Frame::Lend(window) = frame {
+                self.ready.push_back(Payload::Lent(window));
+                continue;
+            }
             let whole = match frame {
                 Frame::Message { len } => {
                     let mut copy = self.pool.take(len).ok_or(OutOfMemory(len))?;
@@ -207,7 +212,7 @@ impl<B: Deref<Target = [u8]>> Inbox<B> {
 /// What a stored message takes up, in bytes, beyond the track's own buffers.
 fn footprint<B>(payload: &Payload<B>) -> usize {
     match payload {
-        Payload::Direct(_) => 0,
+        Payload::Direct(_) | Payload::Lent(_) => 0,
         Payload::Pooled(bytes) => cost(bytes.bytes().len()),
     }
 }

@@ -17,6 +17,7 @@ mod credit;
 mod error;
 mod handshake;
 mod inbox;
+mod lends;
 mod message;
 mod opening;
 mod pool;
@@ -25,7 +26,10 @@ mod stats;
 mod stream;
 mod wire;
 
-pub use carrier::{Finishing, MessageCarrier, MessageOpening, Sending};
+pub use carrier::{
+    Finishing, MessageCarrier, MessageOpening, RendezvousCarrier, RendezvousConfig, RendezvousMessage,
+    RendezvousOpening, Sending,
+};
 pub use config::MessageConfig;
 pub use error::{CarrierError, ConfigFault, Phase, Refusal, Violation};
 pub use message::{Message, MessageBuf};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use trespass_core::{RecvSide, SendBuf, SendSide};
+use trespass_core::{RecvSide, RemoteWindow, SendBuf, SendSide};
 
 use crate::pool::Pooled;
 use crate::wire::HEADER;
@@ -30,6 +30,8 @@ pub(crate) enum Payload<B> {
     Direct(B),
     /// Put together, or copied out.
     Pooled(Pooled),
+    /// Still with the peer, to be read. Only where that was agreed, and then it never leaves the crate.
+    Lent(RemoteWindow),
 }
 
 impl<B: Deref<Target = [u8]>> Payload<B> {
@@ -40,6 +42,15 @@ impl<B: Deref<Target = [u8]>> Payload<B> {
             // Never shorter than its header: it was parsed.
             Self::Direct(buf) => buf.get(HEADER..).unwrap_or_default(),
             Self::Pooled(bytes) => bytes.bytes(),
+            Self::Lent(_) => &[],
+        }
+    }
+
+    /// How long the message is, here or there.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::Lent(window) => window.len(),
+            _ => self.bytes().len() as u64,
         }
     }
 }
@@ -48,6 +59,18 @@ impl<T: RecvSide> Message<T> {
     #[inline]
     pub(crate) fn new(payload: Payload<T::RecvBuf>) -> Self {
         Self { payload }
+    }
+
+    /// Where it is still with the peer.
+    pub(crate) fn lent(&self) -> Option<RemoteWindow> {
+        match self.payload {
+            Payload::Lent(window) => Some(window),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn payload(&self) -> &Payload<T::RecvBuf> {
+        &self.payload
     }
 
     pub(crate) fn into_payload(self) -> Payload<T::RecvBuf> {

@@ -1,6 +1,12 @@
 //! Memory for messages that are put together, kept for the next ones.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
+
+// Loom's try every order.
+#[cfg(loom)]
+use loom::sync::{Mutex, MutexGuard};
+#[cfg(not(loom))]
+use std::sync::{Mutex, MutexGuard};
 
 /// A bounded store of free memory, shared between a carrier and the messages that it gave out.
 #[derive(Debug)]
@@ -171,5 +177,33 @@ mod tests {
         let taken = pool.take(100).unwrap();
         std::thread::spawn(move || drop(taken)).join().unwrap();
         assert_eq!(pool.lock().count, 1);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::thread;
+
+    use super::*;
+
+    #[test]
+    fn loom_memory_is_had_by_one_at_a_time_and_kept_up_to_the_limit() {
+        loom::model(|| {
+            let pool = Pool::new(256);
+            let mut first = pool.take(1).unwrap();
+            first.append(&[1]);
+            let place = first.bytes().as_ptr().addr();
+            let dropping = thread::spawn(move || drop(first));
+            let mut second = pool.take(1).unwrap();
+            assert!(second.bytes().is_empty());
+            second.append(&[2]);
+            let used_again = second.bytes().as_ptr().addr() == place;
+            dropping.join().unwrap();
+            // Where the first was there to be used again, nothing is kept; else it is, and the second goes beyond the limit.
+            assert_eq!(pool.lock().count, usize::from(!used_again));
+            drop(second);
+            let kept = pool.lock();
+            assert_eq!((kept.count, kept.bytes <= 256), (1, true));
+        });
     }
 }

@@ -70,18 +70,21 @@ impl Sequence {
     pub(crate) fn admit(&mut self, frame: &Frame, max_message: usize) -> Result<(), Violation> {
         let max = max_message as u64;
         *self = match (*self, *frame) {
-            (same, Frame::Credit | Frame::Refuse(_)) => same,
+            (same, Frame::Credit | Frame::Fetched | Frame::Refuse(_)) => same,
             (Self::Finished, Frame::Bye) => Self::Finished,
             (Self::Finished, _) => return Err(Violation::AfterFin(frame.kind().code())),
             (Self::Between, Frame::Message { len }) if len as u64 > max => return Err(oversize(len as u64, max)),
             (Self::Between, Frame::Message { .. }) => Self::Between,
+            (Self::Between, Frame::Lend(window)) if window.len() > max => return Err(oversize(window.len(), max)),
+            (Self::Between, Frame::Lend(window)) if window.is_empty() => return Err(Violation::EmptySegment),
+            (Self::Between, Frame::Lend(_)) => Self::Between,
             (Self::Between, Frame::First { total, len }) => Self::begin(total, len as u64, max)?,
             (Self::Between, Frame::More { .. } | Frame::Abort) => return Err(Violation::NoMessage),
             (Self::Within(left), Frame::More { len }) => Self::advance(left, len as u64)?,
             (Self::Within(_), Frame::Abort) => Self::Between,
             // A peer that leaves need not say that it withdraws what it had begun.
             (Self::Between | Self::Within(_), Frame::Bye) | (Self::Between, Frame::Fin) => Self::Finished,
-            (Self::Within(_), Frame::Message { .. } | Frame::First { .. } | Frame::Fin) => {
+            (Self::Within(_), Frame::Message { .. } | Frame::First { .. } | Frame::Lend(_) | Frame::Fin) => {
                 return Err(Violation::Interleaved(frame.kind().code()));
             }
         };

@@ -20,13 +20,18 @@
 //! | 32 | Credit | nothing: only the credits are of interest |
 //! | 33 | Fin | nothing: no more messages; the sender goes on receiving |
 //! | 34 | Bye | nothing: no more messages, and nothing more will be read |
+//! | 48 | Lend | a [`RemoteWindow`], 24 bytes: the message is there to be read |
+//! | 49 | Fetched | nothing: of the messages that were lent the oldest not named by another Fetched has been read, or never will be |
 //! | 64 | Bytes | the next bytes of a stream: at least one |
 //!
-//! Kinds 16 to 19 are for carriers of messages, 64 for those of streams, and out of place in any other. Kinds 48 to 63 are left
-//! for rendezvous, 65 to 79 for streams. A new kind needs a feature bit, agreed in the handshake.
+//! Kinds 16 to 19, 48 and 49 are for carriers of messages, 64 for those of streams, and out of place in any other. Kinds 48 and 49
+//! come only where both ends know [`RENDEZVOUS`]. Kinds 65 to 79 are left for streams. A new kind needs a feature bit, agreed in
+//! the handshake.
 //! A handshake may grow at its end: a longer one is accepted, and what is unknown in it ignored.
 //!
 //! Bytes are parsed into the types of this module, and used only as these.
+
+use trespass_core::RemoteWindow;
 
 use crate::error::{Refusal, Violation};
 
@@ -44,6 +49,8 @@ pub(crate) enum Kind {
     Credit = 32,
     Fin = 33,
     Bye = 34,
+    Lend = 48,
+    Fetched = 49,
     Bytes = 64,
 }
 
@@ -58,6 +65,8 @@ impl Kind {
             19 => Self::Abort,
             33 => Self::Fin,
             34 => Self::Bye,
+            48 => Self::Lend,
+            49 => Self::Fetched,
             64 => Self::Bytes,
             1 => Self::Hello,
             2 => Self::Welcome,
@@ -110,6 +119,8 @@ pub(crate) enum Frame {
     Credit,
     Fin,
     Bye,
+    Lend(RemoteWindow),
+    Fetched,
     Refuse(Refusal),
 }
 
@@ -135,12 +146,14 @@ impl Frame {
             }
             Kind::More => Self::More { len: body.len() },
             Kind::Refuse => Self::Refuse(parse_refusal(body)?),
+            Kind::Lend => Self::Lend(RemoteWindow::decode(body).map_err(Violation::Window)?),
             Kind::Hello | Kind::Welcome | Kind::Bytes => return Err(Violation::OutOfPlace(kind.code())),
             _ if !body.is_empty() => return Err(Violation::Long { len: bytes.len(), max: HEADER }),
             Kind::Abort => Self::Abort,
             Kind::Credit => Self::Credit,
             Kind::Fin => Self::Fin,
             Kind::Bye => Self::Bye,
+            Kind::Fetched => Self::Fetched,
         };
         Ok((frame, credits))
     }
@@ -155,6 +168,8 @@ impl Frame {
             Self::Credit => Kind::Credit,
             Self::Fin => Kind::Fin,
             Self::Bye => Kind::Bye,
+            Self::Lend(_) => Kind::Lend,
+            Self::Fetched => Kind::Fetched,
             Self::Refuse(_) => Kind::Refuse,
         }
     }
@@ -183,9 +198,14 @@ impl StreamFrame {
             Kind::Bytes if body.is_empty() => return Err(Violation::EmptySegment),
             Kind::Bytes => Self::Bytes { len: body.len() },
             Kind::Refuse => Self::Refuse(parse_refusal(body)?),
-            Kind::Hello | Kind::Welcome | Kind::Message | Kind::First | Kind::More | Kind::Abort => {
-                return Err(Violation::OutOfPlace(kind.code()));
-            }
+            Kind::Hello
+            | Kind::Welcome
+            | Kind::Message
+            | Kind::First
+            | Kind::More
+            | Kind::Abort
+            | Kind::Lend
+            | Kind::Fetched => return Err(Violation::OutOfPlace(kind.code())),
             _ if !body.is_empty() => return Err(Violation::Long { len: bytes.len(), max: HEADER }),
             Kind::Credit => Self::Credit,
             Kind::Fin => Self::Fin,
@@ -238,6 +258,12 @@ pub(crate) const MESSAGE_CARRIER: u16 = 1;
 pub(crate) const STREAM_CARRIER: u16 = 2;
 /// The features that this end knows: none are defined yet.
 pub(crate) const KNOWN_FEATURES: u64 = 0;
+/// Long messages are lent to the peer, which reads them: a feature that both ends have to know.
+pub(crate) const RENDEZVOUS: u64 = 1 << 8;
+/// How many messages may be lent and not fetched at a time, either way.
+pub(crate) const MAX_LENT: usize = 64;
+/// How long a Lend is.
+pub(crate) const LEND_LEN: usize = HEADER + RemoteWindow::ENCODED;
 /// The shortest frame that an end must take: a handshake, and room for it to grow.
 pub(crate) const MIN_FRAME: u32 = 128;
 /// The fewest receives that an end must keep posted: see [`credit`](crate::credit).

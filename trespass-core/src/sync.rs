@@ -8,9 +8,13 @@ pub(crate) use std::sync::{
     Condvar, Mutex, MutexGuard,
     atomic::{AtomicBool, Ordering, fence},
 };
+#[cfg(not(loom))]
+pub(crate) use std::thread::{Thread, current, park};
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{
     Condvar, Mutex, MutexGuard,
     atomic::{AtomicBool, Ordering, fence},
 };
+#[cfg(loom)]
+pub(crate) use loom::thread::{Thread, current, park};

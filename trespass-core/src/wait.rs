@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
 use std::time::{Duration, Instant};
+
+use crate::sync::{AtomicBool, Ordering, Thread, current, park};
 
 /// Runs `future` to its end on this thread, which sleeps whenever the future waits: what a program without an executor
 /// waits with.
@@ -30,7 +30,7 @@ pub fn wait<F: Future>(future: F) -> F::Output {
             parker.put_back();
             return output;
         }
-        std::thread::park();
+        park();
     }
 }
 
@@ -82,12 +82,14 @@ struct Parker {
 }
 
 impl Parker {
+    fn new() -> Self {
+        let signal = Arc::new(Signal { woken: AtomicBool::new(true), thread: current() });
+        Self { waker: Waker::from(Arc::clone(&signal)), signal }
+    }
+
     /// That of this thread, if it is idle, or another.
     fn take() -> Self {
-        let parker = IDLE.try_with(Cell::take).ok().flatten().unwrap_or_else(|| {
-            let signal = Arc::new(Signal { woken: AtomicBool::new(true), thread: std::thread::current() });
-            Self { waker: Waker::from(Arc::clone(&signal)), signal }
-        });
+        let parker = IDLE.try_with(Cell::take).ok().flatten().unwrap_or_else(Self::new);
         // The first poll needs no wake-up.
         parker.signal.woken.store(true, Ordering::Release);
         parker
@@ -123,5 +125,44 @@ impl Wake for Signal {
         if !self.woken.swap(true, Ordering::AcqRel) {
             self.thread.unpark();
         }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+
+    use loom::sync::atomic::AtomicUsize;
+    use loom::thread;
+
+    use super::*;
+    use crate::WakerSlot;
+
+    /// As `wait` does it, but with a parker of its own: loom's threads share what is local to the one that runs them.
+    #[test]
+    fn loom_a_thread_that_waits_is_woken() {
+        loom::model(|| {
+            let event = Arc::new((AtomicUsize::new(0), WakerSlot::new()));
+            let other = Arc::clone(&event);
+            // Not joined: loom lets a late wake-up end that wait too.
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    other.0.fetch_add(1, Ordering::Relaxed);
+                    other.1.wake();
+                }
+            });
+            let mut future = pin!(poll_fn(|cx| {
+                event.1.register(cx.waker());
+                match event.0.load(Ordering::Relaxed) {
+                    2 => Poll::Ready(()),
+                    _ => Poll::Pending,
+                }
+            }));
+            let parker = Parker::new();
+            while parker.poll_while_woken(future.as_mut()).is_pending() {
+                park();
+            }
+        });
     }
 }

@@ -22,7 +22,7 @@ pub struct OutOfBounds {
 }
 
 /// Bytes that are no window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
 pub enum BadWindow {
     /// Not as long as a window is.

@@ -18,6 +18,7 @@ mod layer;
 pub mod lossy;
 pub mod metered;
 mod spun;
+mod sync;
 
 pub use checked::Checked;
 pub use either::Either;

@@ -2,13 +2,13 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use trespass_core::{Drive, SystemSleep, SystemTimer, Timer, TimerQueue};
 
-use crate::sync::lock;
+use crate::sync::{Condvar, Mutex, MutexGuard, lock};
 
 /// The clock of a net: real, or virtual and moved by its [`MockDriver`]. Cheap to clone.
 #[derive(Debug, Clone)]

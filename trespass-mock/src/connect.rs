@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::conn::End;
 use crate::error::MockError;
 use crate::fabric::{FabricShared, Mortal};
 use crate::listen::ListenerShared;
-use crate::sync::{Waiter, lock};
+use crate::sync::{Mutex, Waiter, lock};
 use crate::track::MockTrack;
 
 /// A sort of track, as a handshake sees it.

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use trespass_core::{Fabric, Limits};
 
@@ -19,7 +19,7 @@ use crate::error::MockError;
 use crate::listen::{ListenerShared, MockListener};
 use crate::memory::Domain;
 use crate::registry::Registry;
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 use crate::track::MockTrack;
 
 /// An address space in this process, with a clock: fabrics made from one net reach each other, and nobody else.

@@ -68,6 +68,8 @@ mod error;
 mod fabric;
 mod lane;
 mod listen;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod memory;
 mod registry;
 mod slots;

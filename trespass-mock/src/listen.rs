@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use trespass_core::{Listener, Timer, Track};
@@ -12,7 +12,7 @@ use crate::addr::MockAddr;
 use crate::connect::{Joined, Maker, MockIncoming, Request};
 use crate::error::MockError;
 use crate::fabric::{FabricShared, Mortal};
-use crate::sync::{Waiter, lock};
+use crate::sync::{Mutex, Waiter, lock};
 use crate::track::MockTrack;
 
 /// Waits for connection requests. Dropping it closes it.

@@ -1,8 +1,8 @@
 //! What a fabric has made and may have to end.
 
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 
 /// Those of a kind that are alive. Keeps nobody alive.
 #[derive(Debug)]

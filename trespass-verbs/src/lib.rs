@@ -26,6 +26,7 @@ mod shared;
 mod sockaddr;
 mod status;
 pub mod survey;
+mod sync;
 mod timer;
 mod track;
 

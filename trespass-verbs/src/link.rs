@@ -12,7 +12,8 @@ use crate::raw::port::query_port;
 /// The links of a device.
 pub(crate) struct Links {
     device: String,
-    context: Arc<DeviceContext>,
+    /// None in a model, which has no device.
+    context: Option<Arc<DeviceContext>>,
     outages: Mutex<Outages>,
     /// How long an outage is to blame after it is over: what was sent during it is tried again for so long.
     memory: Duration,
@@ -21,7 +22,7 @@ pub(crate) struct Links {
 impl Links {
     pub(crate) fn new(device: &str, context: &Arc<DeviceContext>, ports: u8, memory: Duration) -> Arc<Self> {
         let outages = Mutex::new(Outages::new(ports));
-        Arc::new(Self { device: device.to_owned(), context: Arc::clone(context), outages, memory })
+        Arc::new(Self { device: device.to_owned(), context: Some(Arc::clone(context)), outages, memory })
     }
 
     /// The device says that the port went down.
@@ -32,6 +33,11 @@ impl Links {
     /// The device says that the port works again.
     pub(crate) fn came_up(&self, port: u8) {
         self.outages().came_up(port, Instant::now());
+    }
+
+    fn is_down(&self, port: u8) -> bool {
+        let state = self.context.as_ref().and_then(|context| query_port(context, port).ok());
+        state.is_some_and(|attr| PortState::from_code(attr.state) == PortState::Down)
     }
 
     fn outages(&self) -> MutexGuard<'_, Outages> {
@@ -46,6 +52,14 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// One of no device, for a model.
+    #[cfg(all(test, loom))]
+    pub(crate) fn of_no_device() -> Self {
+        let outages = Mutex::new(Outages::new(1));
+        let links = Links { device: String::new(), context: None, outages, memory: Duration::ZERO };
+        Self { links: Arc::new(links), port: 1 }
+    }
+
     /// The failure of the track, with the outage that explains it. Asks the device too, by one system call: a completion
     /// may be looked at before the event.
     pub(crate) fn explain(&self, failure: VerbsError) -> VerbsError {
@@ -53,7 +67,7 @@ impl Link {
             return failure;
         }
         let links = &self.links;
-        if query_port(&links.context, self.port).is_ok_and(|attr| PortState::from_code(attr.state) == PortState::Down) {
+        if links.is_down(self.port) {
             links.went_down(self.port);
         }
         let now = Instant::now();

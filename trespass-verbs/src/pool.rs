@@ -111,6 +111,11 @@ pub(crate) struct Arena {
 }
 
 impl Arena {
+    /// One of nothing.
+    pub(crate) fn none() -> Self {
+        Self { piece: None, size: 0, pool: Weak::new() }
+    }
+
     /// Where it begins.
     #[inline]
     pub(crate) fn start(&self) -> NonNull<u8> {

@@ -1,11 +1,12 @@
 //! A result that one thread gives and a future takes.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 
 use trespass_core::WakerSlot;
 
 use crate::error::VerbsError;
+use crate::sync::{Mutex, MutexGuard};
 
 /// The outcome of a handshake.
 pub(crate) struct Promise<T> {
@@ -48,7 +49,36 @@ impl<T> Promise<T> {
         matches!(*self.lock(), Outcome::Pending)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Outcome<T>> {
+    fn lock(&self) -> MutexGuard<'_, Outcome<T>> {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waking before the outcome is there fails the model, and so does registering after the look.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::future::poll_fn;
+
+    use loom::sync::Arc as Watched;
+    use loom::thread;
+
+    use super::*;
+    use crate::sync::{block_on, explore};
+
+    /// Loom says so where the value is lost, or given twice: each is dropped once, which it counts.
+    #[test]
+    fn it_gives_its_value_once_and_wakes() {
+        explore(None, || {
+            let (promise, value) = (Promise::new(), Watched::new(7));
+            let giving = {
+                let (promise, value) = (Arc::clone(&promise), Watched::clone(&value));
+                thread::spawn(move || promise.resolve(Ok(value)))
+            };
+            let given = block_on(poll_fn(|cx| promise.poll(cx)));
+            assert!(given.is_ok_and(|given| Watched::ptr_eq(&given, &value)));
+            assert!(block_on(poll_fn(|cx| promise.poll(cx))).is_err_and(|error| error == VerbsError::Closed));
+            giving.join().unwrap();
+            assert_eq!(Watched::strong_count(&value), 1);
+        });
     }
 }

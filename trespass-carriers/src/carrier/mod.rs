@@ -4,6 +4,7 @@ mod close;
 mod open;
 mod outbox;
 mod recv;
+mod rendezvous;
 mod send;
 
 use std::fmt;
@@ -16,10 +17,12 @@ use crate::config::MessageConfig;
 use crate::credit::Credits;
 use crate::error::CarrierError;
 use crate::inbox::Inbox;
+use crate::lends::Lends;
 use crate::stats::Stats;
 
 pub use close::Finishing;
 pub use open::MessageOpening;
+pub use rendezvous::{RendezvousCarrier, RendezvousConfig, RendezvousMessage, RendezvousOpening};
 pub use send::Sending;
 
 /// Messages of any size up to a limit, whole and in order, over any track that loses nothing and keeps order.
@@ -76,6 +79,7 @@ pub struct MessageCarrier<T: Track<Delivery: Lossless + InOrder>> {
     closing: Option<close::Closing<T>>,
     fan_out: FanOut,
     sizes: Sizes,
+    lends: Lends,
     stats: Stats,
     config: MessageConfig,
 }

@@ -13,8 +13,10 @@ use crate::carrier::{MessageCarrier, Sizes};
 use crate::config::MessageConfig;
 use crate::error::CarrierError;
 use crate::inbox::Inbox;
+use crate::lends::Lends;
 use crate::opening::{Opened, Talk};
 use crate::stats::Stats;
+use crate::wire::{Offer, RENDEZVOUS};
 
 /// A handshake in progress: see [`MessageCarrier::open`]. Dropping it drops the track.
 #[must_use = "nothing is said before the first poll"]
@@ -22,6 +24,8 @@ pub struct MessageOpening<T: Track<Delivery: Lossless + InOrder>> {
     state: State<T>,
 }
 
+// One for each handshake, and moved a few times: a box would cost more.
+#[allow(clippy::large_enum_variant)]
 enum State<T: Endpoint> {
     Talking(Talk<T>, MessageConfig),
     Failed(CarrierError<T::Error>),
@@ -33,7 +37,13 @@ impl<T: Track<Delivery: Lossless + InOrder>> Unpin for MessageOpening<T> {}
 
 impl<T: Track<Delivery: Lossless + InOrder>> MessageOpening<T> {
     pub(super) fn new(track: T, role: Role, config: MessageConfig) -> Self {
-        let state = match config.check(&track.limits()) {
+        Self::knowing(track, role, config, 0)
+    }
+
+    /// The same, for an end that knows these features besides.
+    pub(crate) fn knowing(track: T, role: Role, config: MessageConfig, features: u64) -> Self {
+        let offer = config.check(&track.limits()).map(|offer| Offer { optional: offer.optional | features, ..offer });
+        let state = match offer {
             Ok(offer) => State::Talking(Talk::new(track, role, offer, config.open_timeout), config),
             Err(fault) => State::Failed(CarrierError::Config(fault)),
         };
@@ -83,6 +93,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
                 max_message: agreement.max_message,
                 peer_incarnation: agreement.peer_incarnation,
             },
+            lends: Lends::new(agreement.features & RENDEZVOUS != 0),
             stats: Stats::default(),
             config,
         };

@@ -45,8 +45,11 @@ const BYE: u8 = 32;
 /// The stash is not full.
 const LOW: u8 = 64;
 
+/// A Fetched is to be sent, or several.
+const FETCHED: u8 = 128;
+
 /// What is to be sent as soon as it may be.
-const PENDING: u8 = ABORT | WAITING | FIN | BYE;
+const PENDING: u8 = ABORT | WAITING | FIN | BYE | FETCHED;
 
 impl<T: SendSide> Outbox<T> {
     pub(crate) fn new(id: u64) -> Self {
@@ -127,7 +130,7 @@ impl<T: SendSide> Outbox<T> {
     /// Nor will anything be read: a Bye is to be sent, once, in place of a Fin that was not sent yet. It withdraws the
     /// message that was begun, too.
     pub(crate) fn leave(&mut self) {
-        self.hurdles = (self.hurdles & !(OPEN | ABORT | FIN)) | OVER | BYE;
+        self.hurdles = (self.hurdles & !(OPEN | ABORT | FIN | FETCHED)) | OVER | BYE;
     }
 
     /// The peer reads no more: what waits is of no use. A Bye may still be said.
@@ -218,6 +221,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         if self.out.hurdles & (WAITING | ABORT) != 0 {
             return queued;
         }
+        queued |= self.advance_fetched();
         if self.out.hurdles & FIN != 0 && self.queue_control(Kind::Fin, Rank::Fin) {
             self.out.set(FIN, false);
             self.out.finished = true;
@@ -228,6 +232,41 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
             queued = true;
         }
         queued
+    }
+
+    /// Says how many of the peer's lent messages were read. Like data it leaves the last credits alone: they are kept for what
+    /// comes once.
+    fn advance_fetched(&mut self) -> bool {
+        let mut queued = false;
+        while self.out.hurdles & FETCHED != 0 && self.queue_control(Kind::Fetched, Rank::Data) {
+            queued = true;
+            self.out.set(FETCHED, self.lends.said());
+        }
+        queued
+    }
+
+    /// The oldest message that the peer lent has been read: says so as soon as it may.
+    pub(crate) fn say_fetched(&mut self) {
+        let due = self.lends.read();
+        self.say_fetched_if(due);
+    }
+
+    /// Nothing that the peer lent will be read any more: says so of all that has arrived.
+    pub(crate) fn discard_lent(&mut self) {
+        let due = self.lends.discard();
+        self.say_fetched_if(due);
+    }
+
+    fn say_fetched_if(&mut self, due: bool) {
+        // Not beside a Bye, which says it of all.
+        if !due || self.out.hurdles & BYE != 0 || self.track.is_none() {
+            return;
+        }
+        self.out.set(FETCHED, true);
+        if self.advance() {
+            // Errors stick: whoever sends next is told.
+            let _ = self.ring();
+        }
     }
 
     fn advance_waiting(&mut self) -> bool {

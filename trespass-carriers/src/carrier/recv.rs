@@ -70,7 +70,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
 
     /// The next message, if it is there. The short way for what there is most of: a message that is one frame.
     #[inline]
-    fn receive(&mut self) -> Result<Option<Message<T>>, TryError<CarrierError<T::Error>>> {
+    pub(crate) fn receive(&mut self) -> Result<Option<Message<T>>, TryError<CarrierError<T::Error>>> {
         let (true, Some(track)) = (self.inbox.is_empty(), &mut self.track) else { return self.receive_stored() };
         let buf = match track.try_recv() {
             Ok(buf) => buf,
@@ -152,14 +152,14 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     }
 
     fn received_any(&mut self, payload: Payload<T::RecvBuf>) -> Message<T> {
-        let len = payload.bytes().len();
+        let len = payload.len() as usize;
         self.received(payload, len)
     }
 
     /// Puts the message that was received last back in its place.
-    fn unreceive(&mut self, message: Message<T>) {
+    pub(crate) fn unreceive(&mut self, message: Message<T>) {
         self.stats.messages_received -= 1;
-        self.stats.bytes_received -= message.len() as u64;
+        self.stats.bytes_received -= message.payload().len();
         self.inbox.put_back(message.into_payload());
     }
 
@@ -178,7 +178,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
 
     /// Takes in what has arrived, for the sake of the credits that come with it. Messages wait in the inbox; where the peer
     /// runs low they are copied out of its way.
-    pub(super) fn take_in(&mut self) {
+    pub(crate) fn take_in(&mut self) {
         while let Some(track) = &mut self.track {
             match track.try_recv() {
                 Ok(buf) => match self.admit(&buf) {
@@ -229,6 +229,10 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
             }
             Frame::Credit => self.stats.credit_updates_received += 1,
             Frame::Abort | Frame::Fin => {}
+            // How many are lent bounds what the peer may have us remember.
+            Frame::Lend(_) if self.lends.arrived() => return Ok(Some(frame)),
+            Frame::Fetched if self.lends.fetched() => {}
+            Frame::Lend(_) | Frame::Fetched => return Err(self.violated(Violation::OutOfPlace(frame.kind().code()))),
             Frame::Bye => {
                 self.peer_left = true;
                 self.out.peer_left();

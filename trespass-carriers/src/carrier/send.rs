@@ -113,7 +113,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         self.poll_way(cx)
     }
 
-    fn reserve(&mut self, len: usize) -> Result<T::SendBuf, TryError<CarrierError<T::Error>>> {
+    pub(super) fn reserve(&mut self, len: usize) -> Result<T::SendBuf, TryError<CarrierError<T::Error>>> {
         let Some(track) = &mut self.track else { return Err(TryError::Failed(self.why_not())) };
         match track.try_reserve(len) {
             Ok(frame) => Ok(frame),

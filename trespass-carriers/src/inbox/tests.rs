@@ -38,6 +38,7 @@ fn bytes(payload: &Payload<Vec<u8>>) -> Vec<u8> {
     match payload {
         Payload::Direct(frame) => frame[HEADER..].to_vec(),
         Payload::Pooled(bytes) => bytes.bytes().to_vec(),
+        Payload::Lent(window) => window.encode().to_vec(),
     }
 }
 

@@ -62,7 +62,9 @@ fn each_frame_of_a_stream_is_what_it_says() {
         assert_eq!(frame.code(), kind.code());
         assert_eq!(parse(kind, b"x"), Err(Violation::Long { len: 9, max: 8 }));
     }
-    for kind in [Kind::Hello, Kind::Welcome, Kind::Message, Kind::First, Kind::More, Kind::Abort] {
+    for kind in
+        [Kind::Hello, Kind::Welcome, Kind::Message, Kind::First, Kind::More, Kind::Abort, Kind::Lend, Kind::Fetched]
+    {
         assert_eq!(parse(kind, &[0; 16]), Err(Violation::OutOfPlace(kind.code())));
     }
     assert_eq!(crate::wire::Frame::parse(&framed(Kind::Bytes, b"x")), Err(Violation::OutOfPlace(64)));

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::task::Poll;
 
 use trespass_core::{ErrorKind, Limits, TransportError, TryError};
+
+use crate::sync::{AtomicUsize, Ordering};
 
 /// The contract is broken. Not where the thread panics already: that would end the process and hide the reason.
 #[cold]

@@ -223,3 +223,42 @@ impl<B: RecvBuf> Drop for CheckedRecvBuf<B> {
         self.held.unchanged(&self.inner);
     }
 }
+
+#[cfg(all(test, loom, debug_assertions))]
+mod loom_tests {
+    use std::sync::Arc;
+
+    use loom::sync::atomic::{AtomicBool, Ordering};
+    use loom::thread;
+    use trespass_mock::MockError;
+
+    use super::*;
+
+    /// The one slot of a track that keeps the contract: free when it is dropped.
+    struct Slot(Arc<AtomicBool>);
+
+    impl Drop for Slot {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+
+    #[test]
+    fn loom_a_track_that_keeps_the_contract_is_never_blamed() {
+        loom::model(|| {
+            let (mut check, free) = (SendCheck::new(Limits::new(1, 1, 1)), Arc::new(AtomicBool::new(false)));
+            let (claim, kept) = check.reserved(1, 1);
+            let taken = CheckedSendBuf { claim, inner: Slot(Arc::clone(&free)), kept };
+            let dropping = thread::spawn(move || drop(taken));
+            for _ in 0..2 {
+                let before = check.before_reserve();
+                if free.load(Ordering::Acquire) {
+                    check.reserved(1, 1);
+                    break;
+                }
+                check.not_reserved(before, 1, &TryError::<MockError>::WouldBlock);
+            }
+            dropping.join().unwrap();
+        });
+    }
+}

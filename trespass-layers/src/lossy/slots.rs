@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use trespass_core::{SendBuf, WakerSlot};
+
+use crate::sync::{Mutex, MutexGuard};
 
 /// The send slots of one track.
 #[derive(Debug)]
@@ -79,5 +81,33 @@ impl Drop for LossySendBuf {
 impl fmt::Debug for LossySendBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LossySendBuf").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use loom::future::block_on;
+    use loom::thread;
+
+    use super::*;
+
+    #[test]
+    fn loom_a_slot_that_comes_back_wakes_who_waits_for_it() {
+        loom::model(|| {
+            let slots = Slots::new(1, 1);
+            let taken = slots.claim(1).unwrap();
+            let dropping = thread::spawn(move || drop(taken));
+            // As a track waits for it.
+            block_on(poll_fn(|cx| {
+                slots.waiting.register(cx.waker());
+                if slots.has_free() { Poll::Ready(()) } else { Poll::Pending }
+            }));
+            let taken = slots.claim(1);
+            assert!(taken.is_some() && slots.claim(1).is_none());
+            dropping.join().unwrap();
+        });
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
 use super::faults::Parcel;
 use super::recv::MockPeer;
@@ -14,7 +14,7 @@ use crate::error::MockError;
 use crate::fabric::FabricShared;
 use crate::lane::Lane;
 use crate::listen::ListenerShared;
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 
 /// Where datagrams go in a net.
 #[derive(Debug)]

@@ -15,8 +15,7 @@ mod operations;
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::task::Waker;
 
 use trespass_core::WakerSlot;
@@ -25,7 +24,7 @@ use crate::buffer::MockSendBuf;
 use crate::counters::LaneCounts;
 use crate::fabric::FabricShared;
 use crate::memory::{Domain, Done, Operation, Refused};
-use crate::sync::{Waiter, Wakes, lock};
+use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, Waiter, Wakes, lock};
 
 pub(crate) use operations::TakenDone;
 

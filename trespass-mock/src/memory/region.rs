@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut, Range};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use trespass_core::{Access, OutOfBounds, Region, RemoteWindow, SharedRegion, Window};
 
 use crate::error::MockError;
 use crate::memory::Domain;
 use crate::memory::block::Block;
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 
 /// Memory of a [`MockFabric`](crate::MockFabric), owned.
 pub struct MockRegion {

@@ -313,13 +313,9 @@ impl Port {
             Side::Send => (&self.sends, Self::look_at_sends_surely),
             Side::Recv => (&self.receives, Self::look_surely),
         };
-        lane.disarmed();
-        look(self);
-        if !lane.anybody_sleeps() {
-            return;
-        }
-        match lane.arm() {
-            Ok(()) => look(self),
+        match lane.on_event(|| look(self)) {
+            Ok(false) => return,
+            Ok(true) => {}
             Err(error) => self.end(Some(VerbsError::os("arm a completion queue", &error))),
         }
         if side == Side::Recv {
@@ -398,6 +394,8 @@ impl Gate for Port {
 }
 
 impl Supply for Port {
+    type Queue = Cq;
+
     fn receives(&self) -> &Lane {
         &self.receives
     }

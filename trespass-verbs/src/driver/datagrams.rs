@@ -580,7 +580,7 @@ impl VerbsDriver {
     /// Receive buffers came back to a port or to shared queues whose users sleep.
     pub(super) fn refill(&mut self, token: u64) {
         if let Some(queue) = self.control.shared(token) {
-            queue.refill(true);
+            queue.look_surely();
             return queue.mind_shortage();
         }
         let port = match self.control.state().entries.get_mut(token) {

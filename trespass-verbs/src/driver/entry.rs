@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use trespass_core::WakerSlot;
@@ -13,6 +13,7 @@ use crate::hub::Member;
 use crate::promise::Promise;
 use crate::raw::cm::CmId;
 use crate::shared::{Claim, SharedQueue, SharedTrack};
+use crate::sync::{Mutex, MutexGuard};
 use crate::track::conn::Conn;
 use crate::track::{RecvQueue, ReliableTrack, SendQueue};
 

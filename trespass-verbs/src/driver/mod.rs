@@ -3,9 +3,8 @@
 //! What users hold ([`Handle`], [`Ticket`]) only leaves [`Command`]s and nudges; nobody but the driver destroys a queue
 //! pair while a driver lives. It runs on a thread of its own, or on the caller's through [`trespass_core::Drive`].
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::Duration;
@@ -24,18 +23,21 @@ use crate::raw::cm::CmChannel;
 use crate::raw::cq::next_cq_event;
 use crate::raw::events::{AsyncEvent, async_fd, next_async_event};
 use crate::raw::fd::{EventFd, Readable};
+use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 use crate::timer::{Clock, VerbsTimer};
 
 mod again;
 mod datagrams;
 mod entry;
 mod handshake;
+mod mailbox;
 mod setup;
 mod slab;
 
 pub(crate) use datagrams::Want;
 use entry::Entry;
 pub(crate) use entry::{ListenerShared, Request, Taker};
+use mailbox::Mailbox;
 use slab::Slab;
 
 /// Completion events of one queue that may be unacknowledged: acknowledging takes a lock of libibverbs, so not each time.
@@ -68,9 +70,7 @@ pub(crate) struct Control {
     readable: Readable,
     /// Connections and listeners. Never held while a waker runs: that may drop anything.
     state: Mutex<State>,
-    inbox: Mutex<VecDeque<Command>>,
-    has_mail: AtomicBool,
-    driven: AtomicBool,
+    mailbox: Mailbox<Command>,
     /// A deadline came or went since the driver looked for the earliest.
     deadlines_changed: AtomicBool,
     /// How many handles there are.
@@ -132,9 +132,7 @@ impl Control {
             nudge,
             readable,
             state: Mutex::new(State { entries: Slab::new(), deadlines: BTreeSet::new() }),
-            inbox: Mutex::default(),
-            has_mail: AtomicBool::new(false),
-            driven: AtomicBool::new(true),
+            mailbox: Mailbox::new(),
             deadlines_changed: AtomicBool::new(false),
             handles: AtomicUsize::new(0),
         }))
@@ -154,25 +152,13 @@ impl Control {
     }
 
     fn is_driven(&self) -> bool {
-        self.driven.load(Ordering::Acquire)
+        self.mailbox.is_driven()
     }
 
     pub(crate) fn leave(&self, command: Command) {
-        let mut inbox = self.inbox();
-        // Looked at under the lock under which a driver that ends empties it.
-        if !self.is_driven() {
-            drop(inbox);
+        if let Err(command) = self.mailbox.leave(command, || self.nudge.raise()) {
             command.forsake();
-            return;
         }
-        inbox.push_back(command);
-        drop(inbox);
-        self.has_mail.store(true, Ordering::Release);
-        self.nudge.raise();
-    }
-
-    fn inbox(&self) -> MutexGuard<'_, VecDeque<Command>> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -302,23 +288,14 @@ impl VerbsDriver {
 
     #[inline]
     fn read_mail(&mut self) -> bool {
-        self.control.has_mail.load(Ordering::Relaxed) && self.open_mail()
+        self.control.mailbox.has_mail() && self.open_mail()
     }
 
     #[cold]
     fn open_mail(&mut self) -> bool {
-        self.control.has_mail.swap(false, Ordering::Acquire);
-        self.control.deadlines_changed.store(true, Ordering::Release);
-        for _ in 0..AT_ONCE {
-            // Not held while the command is obeyed.
-            let command = self.control.inbox().pop_front();
-            match command {
-                Some(command) => self.obey(command),
-                None => return true,
-            }
-        }
-        // There may be more.
-        self.control.has_mail.store(true, Ordering::Release);
+        let control = Arc::clone(&self.control);
+        control.deadlines_changed.store(true, Ordering::Release);
+        control.mailbox.read(AT_ONCE, |command| self.obey(command));
         true
     }
 
@@ -369,6 +346,11 @@ impl VerbsDriver {
                 AsyncEvent::QueuePair(number, why) => self.end_tracks(|_, qp| qp == number, why),
                 AsyncEvent::CompletionQueue(queue) => {
                     self.end_tracks(|token, _| token == queue >> 1, "its completion queue has failed");
+                }
+                AsyncEvent::ReceivesLow(queue) => {
+                    if let Some(queue) = self.control.shared(queue >> 1) {
+                        queue.ran_low();
+                    }
                 }
                 AsyncEvent::DeviceFatal => self.end_tracks(|_, _| true, "the device has failed; see `dmesg`"),
                 // A link may come back before the retries are used up; if not, the sends fail and say so.
@@ -464,7 +446,7 @@ impl Wake for Interrupter {
 
 impl Drop for VerbsDriver {
     fn drop(&mut self) {
-        self.control.driven.store(false, Ordering::Release);
+        self.control.mailbox.stop();
         let (entries, _) = {
             let mut state = self.control.state();
             (state.entries.drain(), std::mem::take(&mut state.deadlines))
@@ -472,8 +454,7 @@ impl Drop for VerbsDriver {
         for entry in entries {
             entry.shut();
         }
-        let left = std::mem::take(&mut *self.control.inbox());
-        left.into_iter().for_each(Command::forsake);
+        self.control.mailbox.drain().into_iter().for_each(Command::forsake);
         self.control.clock.ring(Duration::MAX);
     }
 }

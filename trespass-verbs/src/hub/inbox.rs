@@ -1,10 +1,10 @@
 //! Inboxes: what has arrived for one member and waits for its receiving half.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use super::memory::Received;
+use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering};
 
 /// Bounded by the member's quota: whoever puts something in has counted.
 pub(crate) struct Inbox {

@@ -6,15 +6,16 @@ use std::task::{Context, Poll};
 
 use trespass_core::TryError;
 
-use super::lane::Lane;
+use super::lane::{Completions, Lane};
 use super::member::Member;
 use super::memory::{Message, Received};
 use crate::error::VerbsError;
 
 /// From what a member receives.
 pub(crate) trait Supply {
+    type Queue: Completions;
     /// Where the completions of receives come.
-    fn receives(&self) -> &Lane;
+    fn receives(&self) -> &Lane<Self::Queue>;
     /// Takes what has arrived, for all, unless somebody else is at it, and posts receives where that is due. No lock where
     /// neither is.
     fn look(&self);

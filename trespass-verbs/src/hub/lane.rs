@@ -1,12 +1,12 @@
 //! Lanes: one completion queue of many members.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::member::Member;
 use super::turn::Turn;
 use crate::raw::cq::{CompletionBatch, Cq, POLL_BATCH};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering};
 
 /// Events that may be unacknowledged.
 const ACK_BATCH: u32 = 64;
@@ -18,13 +18,39 @@ pub(crate) enum Side {
     Recv,
 }
 
+/// What a lane is made of: a completion queue, or the model of one.
+pub(crate) trait Completions {
+    /// Takes completions into `batch`, and says how many.
+    fn poll(&self, batch: &mut CompletionBatch) -> io::Result<usize>;
+    /// The next completion asks for an event. One that is there already does not.
+    fn arm(&self) -> io::Result<()>;
+    /// Acknowledges `count` events.
+    fn ack(&self, count: u32);
+}
+
+impl Completions for Cq {
+    #[inline]
+    fn poll(&self, batch: &mut CompletionBatch) -> io::Result<usize> {
+        Cq::poll(self, batch)
+    }
+
+    #[inline]
+    fn arm(&self) -> io::Result<()> {
+        Cq::arm(self)
+    }
+
+    fn ack(&self, count: u32) {
+        Cq::ack(self, count);
+    }
+}
+
 /// A completion queue that whoever looks empties for all.
 ///
 /// Waking: a half that is about to sleep marks itself, arms the queue unless it is armed, and looks once more. The driver
 /// clears the armed mark at an event, looks, and arms and looks again while anybody sleeps: one member's message uses
 /// up the notification of all.
-pub(crate) struct Lane {
-    cq: Cq,
+pub(crate) struct Lane<Q: Completions = Cq> {
+    cq: Q,
     side: Side,
     turn: Turn<CompletionBatch>,
     armed: AtomicBool,
@@ -38,8 +64,8 @@ pub(crate) struct Lane {
     somebody_to_wake: AtomicBool,
 }
 
-impl Lane {
-    pub(crate) fn new(cq: Cq, side: Side) -> Self {
+impl<Q: Completions> Lane<Q> {
+    pub(crate) fn new(cq: Q, side: Side) -> Self {
         Self {
             cq,
             side,
@@ -53,7 +79,7 @@ impl Lane {
         }
     }
 
-    pub(crate) fn cq(&self) -> &Cq {
+    pub(crate) fn cq(&self) -> &Q {
         &self.cq
     }
 
@@ -180,9 +206,13 @@ impl Lane {
     /// As [`forget`](Lane::forget), and takes that back where sends were posted meanwhile and the receiving half sleeps.
     #[inline]
     pub(crate) fn forget_unless(&self, member: &Member, is_sending: impl FnOnce() -> bool) {
-        self.forget(member);
-        if is_sending() && member.recv_asleep.load(Ordering::SeqCst) {
-            self.mind(member);
+        if !(member.minding.load(Ordering::SeqCst) && member.minding.swap(false, Ordering::SeqCst)) {
+            return;
+        }
+        let mind = is_sending() && member.recv_asleep.load(Ordering::SeqCst);
+        // Counted until it is certain: a driver that meanwhile found nobody would not arm.
+        if !mind || member.minding.swap(true, Ordering::SeqCst) {
+            self.sleepers.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
@@ -195,22 +225,25 @@ impl Lane {
         self.cq.arm()
     }
 
-    /// The event has come, and is acknowledged with others: acknowledging takes a lock of libibverbs. Look surely after
-    /// this, arm while anybody sleeps, and look again.
-    pub(crate) fn disarmed(&self) {
-        self.armed.store(false, Ordering::SeqCst);
+    /// An event has come: `look` is to look surely, and another is asked for while anybody sleeps. Whether anybody did.
+    pub(crate) fn on_event(&self, look: impl Fn()) -> io::Result<bool> {
+        self.disarmed();
+        look();
+        let asleep = self.sleepers.load(Ordering::SeqCst) > 0;
+        if asleep {
+            self.arm()?;
+            look();
+        }
+        Ok(asleep)
+    }
+
+    /// The event is acknowledged with others: acknowledging takes a lock of libibverbs.
+    fn disarmed(&self) {
+        // An exchange, as in `arm`: what is between the two of them is then known to a model too.
+        self.armed.swap(false, Ordering::SeqCst);
         if self.unacked.fetch_add(1, Ordering::Relaxed) + 1 >= ACK_BATCH {
             self.cq.ack(self.unacked.swap(0, Ordering::Relaxed));
         }
-    }
-
-    /// Keeps the queue for ever: a queue pair that could not be destroyed still uses it.
-    pub(crate) fn leak(&mut self) {
-        self.cq.leak();
-    }
-
-    pub(crate) fn anybody_sleeps(&self) -> bool {
-        self.sleepers.load(Ordering::SeqCst) > 0
     }
 
     pub(crate) fn arms(&self) -> u64 {
@@ -218,7 +251,14 @@ impl Lane {
     }
 }
 
-impl Drop for Lane {
+impl Lane {
+    /// Keeps the queue for ever: a queue pair that could not be destroyed still uses it.
+    pub(crate) fn leak(&mut self) {
+        self.cq.leak();
+    }
+}
+
+impl<Q: Completions> Drop for Lane<Q> {
     fn drop(&mut self) {
         // A completion queue with unacknowledged events is never destroyed (ibv_destroy_cq(3)).
         self.cq.ack(self.unacked.swap(0, Ordering::Relaxed));

@@ -1,9 +1,9 @@
 //! Members: one track's part of what is shared.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::inbox::Inbox;
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::track::slots::Shared;
 
 /// Known to the two halves of a track, and to the hub for as long as the device has anything of it.
@@ -76,7 +76,12 @@ impl Member {
         let more = (request as u32).wrapping_sub(done as u32);
         // Completions come in order; what names an earlier one again frees nothing.
         if more <= u32::MAX / 2 {
-            self.done.store(done + u64::from(more), Ordering::Release);
+            let upto = done + u64::from(more);
+            if let Some(loan) = &self.shared.loan {
+                loan.complete(done, upto);
+            }
+            // SeqCst, with the look at the marks that follows: whoever marks itself and looks again has missed neither.
+            self.done.store(upto, Ordering::SeqCst);
         }
     }
 
@@ -94,7 +99,7 @@ impl Member {
 
     #[inline]
     pub(crate) fn done(&self) -> u64 {
-        self.done.load(Ordering::Acquire)
+        self.done.load(Ordering::SeqCst)
     }
 
     /// There are no more sends than these.

@@ -4,7 +4,6 @@ use std::mem::ManuallyDrop;
 use std::net::Ipv6Addr;
 use std::ops::Deref;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use rdma_mummy_sys::ibv_wc_flags;
@@ -13,7 +12,8 @@ use super::member::Member;
 use crate::driver::{Command, Control};
 use crate::error::VerbsError;
 use crate::pool::Arena;
-use crate::track::slots::Returns;
+use crate::sync::{AtomicBool, AtomicU32, Ordering};
+use crate::track::returns::Returns;
 
 /// Who sent a datagram: the address of the device, and the number of the queue pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,8 +44,20 @@ pub(crate) struct HubMemory {
     /// Somebody sleeps, and the device runs short: the next slot that comes back calls the driver.
     short: AtomicBool,
     /// The driver, and the token by which it knows the hub.
-    driver: Weak<Control>,
+    driver: Weak<dyn Refiller>,
     token: u64,
+}
+
+/// Who posts the slots that come back while those who would are asleep.
+pub(crate) trait Refiller: Send + Sync {
+    /// Calls it for the hub of `token`. On any thread; it comes soon.
+    fn call(&self, token: u64);
+}
+
+impl Refiller for Control {
+    fn call(&self, token: u64) {
+        self.leave(Command::Refill(token));
+    }
 }
 
 impl HubMemory {
@@ -53,9 +65,10 @@ impl HubMemory {
         blocks: usize,
         slots_per_block: usize,
         slot_size: usize,
-        control: &Arc<Control>,
+        driver: &Arc<impl Refiller + 'static>,
         token: u64,
     ) -> Arc<Self> {
+        let driver = Arc::downgrade(driver);
         Arc::new(Self {
             blocks: (0..blocks).map(|_| OnceLock::new()).collect(),
             slots_per_block: slots_per_block as u32,
@@ -65,7 +78,7 @@ impl HubMemory {
             outstanding: AtomicU32::new(0),
             batch: (slots_per_block as u32 / 4).clamp(1, 32),
             short: AtomicBool::new(false),
-            driver: Arc::downgrade(control),
+            driver,
             token,
         })
     }
@@ -99,8 +112,8 @@ impl HubMemory {
         // Counted first: the count is never less than what is in the list.
         self.returned.fetch_add(1, Ordering::SeqCst);
         self.given_back.push(slot);
-        // The push is a full fence, as is the sleeper's store before it looks at the count once more: one of the two sees
-        // the other.
+        // SeqCst, as are the count, the sleeper's store, and its look at the count once more: in the one order of these
+        // four, one of the two sees the other.
         if self.short.load(Ordering::SeqCst) {
             self.call_driver();
         }
@@ -109,8 +122,8 @@ impl HubMemory {
     #[cold]
     fn call_driver(&self) {
         if self.short.swap(false, Ordering::SeqCst) {
-            if let Some(control) = self.driver.upgrade() {
-                control.leave(Command::Refill(self.token));
+            if let Some(driver) = self.driver.upgrade() {
+                driver.call(self.token);
             }
         }
     }
@@ -129,13 +142,19 @@ impl HubMemory {
     /// The device has so many slots more, or (wrapping) fewer. Under the hub's lock.
     #[inline]
     pub(crate) fn count_outstanding(&self, more: u32) {
-        self.outstanding.store(self.outstanding.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+        self.outstanding.store(self.outstanding().wrapping_add(more), Ordering::Relaxed);
+    }
+
+    /// How many slots the device has. Under the hub's lock.
+    #[inline]
+    pub(crate) fn outstanding(&self) -> u32 {
+        self.outstanding.load(Ordering::Relaxed)
     }
 
     /// Whether the device has so few slots that each that comes back is posted at once.
     #[inline]
     pub(crate) fn is_short(&self) -> bool {
-        self.outstanding.load(Ordering::Relaxed) < self.batch
+        self.outstanding() < self.batch
     }
 
     /// Whether `waiting` slots are to be posted now.

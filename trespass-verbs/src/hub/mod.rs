@@ -9,11 +9,14 @@
 mod inbox;
 mod inward;
 mod lane;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod member;
 mod memory;
 mod receives;
 mod seats;
 mod sends;
+mod stock;
 mod turn;
 
 pub(crate) use inward::{Inward, Supply};
@@ -23,3 +26,4 @@ pub(crate) use memory::{HubMemory, Message, Received, Source};
 pub(crate) use receives::Receives;
 pub(crate) use seats::Seats;
 pub(crate) use sends::{Gate, Sends};
+pub(crate) use stock::{Loan, Stock};

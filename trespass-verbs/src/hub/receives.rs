@@ -19,6 +19,8 @@ pub(crate) struct Receives {
     slots: Vec<Slot>,
     /// Slots that came back and are not posted yet.
     idle: Vec<u32>,
+    /// How many members have, or gave back since they were last posted.
+    held: u32,
 }
 
 struct Block {
@@ -41,7 +43,7 @@ enum Slot {
 
 impl Receives {
     pub(crate) fn new(memory: Arc<HubMemory>) -> Self {
-        Self { memory, blocks: Vec::new(), slots: Vec::new(), idle: Vec::new() }
+        Self { memory, blocks: Vec::new(), slots: Vec::new(), idle: Vec::new(), held: 0 }
     }
 
     /// Adds the slots of `arena`, each of `len` bytes. They are posted with the next that are.
@@ -86,6 +88,7 @@ impl Receives {
     pub(crate) fn assign(&mut self, slot: u32, member: &Arc<Member>) {
         if let Some(state) = self.slots.get_mut(slot as usize) {
             member.hold();
+            self.held += 1;
             *state = Slot::Of(Arc::clone(member));
         }
     }
@@ -94,6 +97,10 @@ impl Receives {
     #[inline]
     pub(crate) fn reject(&mut self, slot: u32) {
         self.idle.push(slot);
+    }
+
+    pub(crate) fn held(&self) -> u32 {
+        self.held
     }
 
     /// Whether it is time to post, or the device runs short.
@@ -121,6 +128,7 @@ impl Receives {
             // Not before the device has it: a peer may send by what is counted here.
             if let Slot::Of(member) = std::mem::replace(&mut self.slots[slot as usize], Slot::WithDevice) {
                 member.release();
+                self.held -= 1;
             }
         }
         Ok(())

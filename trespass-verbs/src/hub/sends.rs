@@ -4,7 +4,6 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::ptr::null_mut;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use super::lane::Lane;
 use super::member::Member;
 use crate::error::VerbsError;
 use crate::raw::qp::Qp;
+use crate::sync::Ordering;
 use crate::timer::{VerbsSleep, VerbsTimer};
 use crate::track::VerbsSendBuf;
 
@@ -75,10 +75,13 @@ impl<G: Gate> Sends<G> {
     pub(crate) fn new(gate: Arc<G>, member: Arc<Member>, max_message: usize) -> Self {
         let (slots, inline) = gate.shape();
         let slots = slots as u32;
-        let lkey = member.shared.lkey();
-        let memory = |slot| member.shared.send_memory(slot).as_ptr() as u64;
-        let mut elements: Box<[ibv_sge]> =
-            (0..slots).map(|slot| ibv_sge { addr: memory(slot), length: 0, lkey }).collect();
+        let shared = &member.shared;
+        let element = |slot| match &shared.loan {
+            None => ibv_sge { addr: shared.send_memory(slot).as_ptr() as u64, length: 0, lkey: shared.lkey() },
+            // Filled in when the slot is reserved.
+            Some(_) => ibv_sge { addr: 0, length: 0, lkey: 0 },
+        };
+        let mut elements: Box<[ibv_sge]> = (0..slots).map(element).collect();
         let requests = elements.iter_mut().map(blank_request).collect();
         Self {
             gate,
@@ -141,7 +144,24 @@ impl<G: Gate> Sends<G> {
             self.refill();
         }
         let slot = self.free.pop().ok_or(TryError::WouldBlock)?;
-        Ok(VerbsSendBuf::new(&self.member.shared, slot, len))
+        let shared = &self.member.shared;
+        let Some(loan) = &shared.loan else { return Ok(VerbsSendBuf::new(shared, slot, len)) };
+        let reserved = loan.reserve(slot, len).or_else(|_| {
+            // Sends of others may have completed, and nobody has looked.
+            self.gate.look_at_sends();
+            loan.reserve(slot, len)
+        });
+        match reserved {
+            Ok(place) => {
+                let element = &mut self.elements[slot as usize];
+                (element.addr, element.lkey) = (place.start.as_ptr() as u64, place.lkey);
+                Ok(VerbsSendBuf::lent(shared, place.start, slot, len))
+            }
+            Err(error) => {
+                self.free.push(slot);
+                Err(TryError::Failed(error))
+            }
+        }
     }
 
     /// Whether `buf` may be queued now.
@@ -180,6 +200,9 @@ impl<G: Gate> Sends<G> {
         });
         let slots = self.order.len() as u64;
         self.order[(self.next_seq % slots) as usize] = slot;
+        if let Some(loan) = &self.member.shared.loan {
+            loan.queue(slot, self.next_seq);
+        }
         self.next_seq += 1;
         &mut self.requests[slot as usize]
     }

@@ -1,7 +1,6 @@
 //! Turns: a state that one thread at a time works on, and that nobody waits for.
 
-use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicU8, Ordering};
+use crate::sync::{AtomicU8, Ordering, UnsafeCell, yield_now};
 
 /// A state that whoever comes first works on. Those that come meanwhile leave, or have it worked on once more.
 pub(crate) struct Turn<T> {
@@ -50,7 +49,7 @@ impl<T> Turn<T> {
     /// Works on the state, once nobody else does. Not from within the work.
     pub(crate) fn wait(&self, work: impl FnMut(&mut T)) {
         while self.word.compare_exchange(FREE, TAKEN, Ordering::SeqCst, Ordering::SeqCst).is_err() {
-            std::thread::yield_now();
+            yield_now();
         }
         self.take(work);
     }
@@ -61,7 +60,7 @@ impl<T> Turn<T> {
         loop {
             // SAFETY: this thread changed the word from FREE to TAKEN, and nobody else does so before it is FREE again,
             // which only `Release` or the exchange below make it, after the last use of this reference.
-            work(unsafe { &mut *self.state.get() });
+            self.state.with_mut(|state| work(unsafe { &mut *state }));
             if self.word.compare_exchange(TAKEN, FREE, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
                 std::mem::forget(release);
                 return;
@@ -128,5 +127,89 @@ mod tests {
         let mut looked = false;
         turn.look(|()| looked = true);
         assert!(panicked.is_err() && looked);
+    }
+}
+
+/// Besides what a test of its own shows to fail, each of these fails a model: a turn that is taken or given back by a relaxed
+/// exchange, and one that is given back although somebody asked for another look.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::sync::Arc;
+
+    use loom::thread;
+
+    use super::*;
+    use crate::sync::{AtomicU32, explore};
+
+    /// What is left to be taken, and what was taken under the turn: loom says so where two have that at a time.
+    struct Work {
+        left: AtomicU32,
+        turn: Turn<u32>,
+    }
+
+    impl Work {
+        fn new() -> Arc<Self> {
+            Arc::new(Self { left: AtomicU32::new(0), turn: Turn::new(0) })
+        }
+
+        /// Of a load and a store, since an exchange would find the latest whether or not turns see to it.
+        fn take(&self, taken: &mut u32) {
+            let left = self.left.load(Ordering::SeqCst);
+            self.left.fetch_sub(left, Ordering::SeqCst);
+            *taken += left;
+        }
+
+        fn leave(&self) {
+            self.left.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn all_is_taken_of_what_two_leave(look: fn(&Work)) {
+        let work = Work::new();
+        let others: Vec<_> = (0..2)
+            .map(|_| {
+                let work = Arc::clone(&work);
+                thread::spawn(move || {
+                    work.leave();
+                    look(&work);
+                })
+            })
+            .collect();
+        // A spinning thread, with nothing of its own, has the turn meanwhile.
+        work.turn.look(|taken| work.take(taken));
+        others.into_iter().for_each(|thread| thread.join().unwrap());
+        let mut total = 0;
+        work.turn.look(|taken| total = *taken);
+        assert_eq!(total, 2, "nobody looked again");
+    }
+
+    #[test]
+    fn whoever_looks_surely_is_looked_for() {
+        explore(Some(4), || all_is_taken_of_what_two_leave(|work| work.turn.look_surely(|taken| work.take(taken))));
+    }
+
+    #[test]
+    #[should_panic(expected = "nobody looked again")]
+    fn whoever_only_looks_is_not() {
+        explore(Some(4), || all_is_taken_of_what_two_leave(|work| work.turn.look(|taken| work.take(taken))));
+    }
+
+    #[test]
+    fn whoever_waits_has_had_it_done_by_itself() {
+        explore(Some(3), || {
+            let work = Work::new();
+            let other = {
+                let work = Arc::clone(&work);
+                thread::spawn(move || work.turn.look_surely(|taken| work.take(taken)))
+            };
+            work.leave();
+            let mut total = 0;
+            work.turn.wait(|taken| {
+                work.take(taken);
+                total = *taken;
+            });
+            assert_eq!(total, 1);
+            other.join().unwrap();
+        });
     }
 }

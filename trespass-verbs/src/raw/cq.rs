@@ -117,6 +117,20 @@ impl CompletionBatch {
         Self { wcs: [MaybeUninit::uninit(); POLL_BATCH], len: 0, next: 0 }
     }
 
+    /// Takes the completions of these work requests in place of what was here, for a model.
+    #[cfg(all(test, loom))]
+    pub(crate) fn fill(&mut self, requests: impl Iterator<Item = u64>) -> usize {
+        (self.len, self.next) = (0, 0);
+        for (place, request) in self.wcs.iter_mut().zip(requests) {
+            // SAFETY: plain integers, and unions of them: all zero is a valid value.
+            let mut wc = unsafe { MaybeUninit::<ibv_wc>::zeroed().assume_init() };
+            wc.wr_id = request;
+            place.write(wc);
+            self.len += 1;
+        }
+        self.len
+    }
+
     /// Whether the poll took as many as it could: there may be more.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {

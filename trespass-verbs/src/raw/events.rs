@@ -13,6 +13,8 @@ pub(crate) enum AsyncEvent {
     QueuePair(u32, &'static str),
     /// The completion queue with this token has failed: it overflowed, or the device cannot write to it.
     CompletionQueue(u64),
+    /// The shared receive queue with this token (of its queues) has fewer receives than it was asked to have.
+    ReceivesLow(u64),
     PortDown(u8),
     PortUp(u8),
     /// The device failed; nothing on it works any more.
@@ -67,6 +69,13 @@ unsafe fn read(event: *const ibv_async_event) -> AsyncEvent {
         // SAFETY: for this event the element is the completion queue, alive for the same reason; its context is a token
         // that `Cq::new` put there, not an address.
         AsyncEvent::CompletionQueue(unsafe { (*(*event).element.cq).cq_context } as usize as u64)
+    } else if is(kind::IBV_EVENT_SRQ_LIMIT_REACHED) {
+        // SAFETY: for this event the element is the shared receive queue, alive for the same reason; its context is a token
+        // that `Srq::new` put there, not an address.
+        AsyncEvent::ReceivesLow(unsafe { (*(*event).element.srq).srq_context } as usize as u64)
+    } else if is(kind::IBV_EVENT_SRQ_ERR) {
+        // SAFETY: as above.
+        AsyncEvent::CompletionQueue(unsafe { (*(*event).element.srq).srq_context } as usize as u64)
     } else if is(kind::IBV_EVENT_PORT_ERR) {
         AsyncEvent::PortDown(port())
     } else if is(kind::IBV_EVENT_PORT_ACTIVE) {
@@ -77,7 +86,9 @@ unsafe fn read(event: *const ibv_async_event) -> AsyncEvent {
         // GID_CHANGE, CLIENT_REREGISTER, LID_CHANGE, PKEY_CHANGE, SM_CHANGE: what is connected keeps the path that it has
         // for as long as it works, and fails by its own completions when it does not; what connects later asks the
         // connection manager anew. COMM_EST: receives are posted and read whether or not the handshake is over.
-        // PATH_MIG, PATH_MIG_ERR: tracks have one path, and one that stays where it was is none the worse. SQ_DRAINED, QP_LAST_WQE_REACHED, SRQ_*, WQ_*: of things that are not made here.
+        // PATH_MIG, PATH_MIG_ERR: tracks have one path, and one that stays where it was is none the worse.
+        // QP_LAST_WQE_REACHED: a queue pair of a shared receive queue has failed, which its sends or the peer tell.
+        // SQ_DRAINED, WQ_*: of things that are not made here.
         AsyncEvent::Other
     }
 }

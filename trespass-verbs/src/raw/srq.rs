@@ -1,11 +1,13 @@
 //! Shared receive queues: receives that any of many queue pairs takes. sideway has none.
 
+use std::ffi::c_void;
 use std::io;
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 
 use rdma_mummy_sys::{
-    ibv_create_srq, ibv_destroy_srq, ibv_post_srq_recv, ibv_recv_wr, ibv_srq, ibv_srq_attr, ibv_srq_init_attr,
+    ibv_create_srq, ibv_destroy_srq, ibv_modify_srq, ibv_post_srq_recv, ibv_recv_wr, ibv_srq, ibv_srq_attr,
+    ibv_srq_attr_mask, ibv_srq_init_attr,
 };
 use sideway::ibverbs::protection_domain::ProtectionDomain;
 
@@ -23,10 +25,11 @@ unsafe impl Send for Srq {}
 unsafe impl Sync for Srq {}
 
 impl Srq {
-    /// A queue for `depth` receives of one element each.
-    pub(crate) fn new(pd: &Arc<ProtectionDomain>, depth: u32) -> Result<Self, VerbsError> {
+    /// A queue for `depth` receives of one element each, its events marked with `token`, which is never taken for an
+    /// address.
+    pub(crate) fn new(pd: &Arc<ProtectionDomain>, depth: u32, token: u64) -> Result<Self, VerbsError> {
         let attr = ibv_srq_attr { max_wr: depth, max_sge: 1, srq_limit: 0 };
-        let mut init = ibv_srq_init_attr { srq_context: null_mut(), attr };
+        let mut init = ibv_srq_init_attr { srq_context: token as usize as *mut c_void, attr };
         // SAFETY: the protection domain is alive, and `init` is complete and ours (ibv_create_srq(3)).
         let srq = NonNull::new(unsafe { ibv_create_srq(pd.pd().as_ptr(), &mut init) });
         let srq = srq.ok_or_else(|| VerbsError::os("create a shared receive queue", &io::Error::last_os_error()))?;
@@ -36,6 +39,17 @@ impl Srq {
     /// The raw handle, valid while `self` lives.
     pub(crate) fn raw(&self) -> *mut ibv_srq {
         self.srq.as_ptr()
+    }
+
+    /// Asks for one asynchronous event, when it has fewer than `least` receives. Where that is so already, the event may
+    /// come at once or with the next message (ibv_modify_srq(3)); where it is empty by then, there may be none.
+    pub(crate) fn watch(&self, least: u32) -> io::Result<()> {
+        let mut attr = ibv_srq_attr { max_wr: 0, max_sge: 0, srq_limit: least };
+        // SAFETY: the queue is alive, and of `attr` the limit alone is looked at, as the mask says.
+        match unsafe { ibv_modify_srq(self.srq.as_ptr(), &mut attr, ibv_srq_attr_mask::IBV_SRQ_LIMIT.0 as i32) } {
+            0 => Ok(()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
     }
 
     /// Posts a linked list of receives.

@@ -7,9 +7,12 @@ use crate::error::VerbsError;
 /// The settings of [`VerbsShared`](crate::VerbsShared). The shape of messages and send slots is that of the fabric's
 /// configuration. Checked when the queues are made; a bad one is refused with the reason.
 ///
-/// Memory: a track takes `send_slots + quota` times `max_message`, registered when it is made, from a pool that goes up to
-/// the `pool_limit` of the fabric once more for sends and once for receives. The queues keep the largest number of receive
-/// buffers that there was at once.
+/// Memory: send slots have memory for as long as a message is written or under way, from a stock that all tracks share.
+/// Receive buffers are posted for twice the quota at first, or for all quotas where that is less; when the device says that it
+/// runs low, twice as many are, up to all quotas; and those that tracks hold are replaced. So an idle track takes none of its own.
+/// Both grow as they are needed, by registering more (which takes a send or a receive some time), up to the `pool_limit` of the
+/// fabric once for each; neither shrinks. Beyond the limit a reservation fails with kind `ResourceLimit` where all send
+/// memory is under way, and peers wait where all receive buffers are held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SharedConfig {

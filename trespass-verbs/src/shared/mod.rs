@@ -2,9 +2,10 @@
 //!
 //! A [`SharedQueue`](queue::SharedQueue) is a hub (see `hub`) with a queue pair for each member. A message takes whichever
 //! receive buffer is next, and is sorted by the queue pair that it came to. Each member may have as many buffers as its
-//! quota; the sum of all quotas is never more than there are buffers, so a member that holds all of its own takes none
-//! from the others.
+//! quota, and a member that holds all of its own takes none from the others: there are as many as have to be posted
+//! ([`Backing`](backing::Backing)) beside those that are held. Send buffers are on loan, for as long as a send is under way.
 
+mod backing;
 mod config;
 mod fabric;
 mod gate;

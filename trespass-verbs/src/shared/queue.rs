@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rdma_mummy_sys::{ibv_recv_wr, ibv_wc, ibv_wc_status};
 
+use super::backing::Backing;
 use super::config::SharedConfig;
 use crate::device::{Device, cq_depth};
 use crate::driver::{Command, Control};
 use crate::error::VerbsError;
-use crate::hub::{HubMemory, Lane, Member, Received, Receives, Seats, Side, Source, Supply};
+use crate::hub::{HubMemory, Lane, Loan, Member, Received, Receives, Seats, Side, Source, Stock, Supply};
 use crate::link::Link;
 use crate::pool::Pool;
 use crate::raw::cq::{CompletionBatch, Cq};
@@ -33,7 +34,7 @@ pub(crate) struct SharedQueue {
     pub(crate) token: u64,
     slot_size: usize,
     state: Mutex<State>,
-    send_pool: Arc<Pool>,
+    stock: Arc<Stock>,
     recv_pool: Arc<Pool>,
     control: Weak<Control>,
     /// Keeps the device open; last.
@@ -44,6 +45,7 @@ struct State {
     /// By the number of the queue pair, from before it can receive until all that came to it was sorted.
     routes: HashMap<u32, Route>,
     receives: Receives,
+    backing: Backing,
     seats: Seats,
 }
 
@@ -68,19 +70,20 @@ impl SharedQueue {
         let state = State {
             routes: HashMap::with_capacity(config.tracks),
             receives: Receives::new(Arc::clone(&memory)),
+            backing: Backing::new(config.tracks, config.quota),
             seats: Seats::new(config.tracks),
         };
         Ok(Self {
             sends: Lane::new(cq(sends, token << 1)?, Side::Send),
             receives: Lane::new(cq(receives, (token << 1) | 1)?, Side::Recv),
-            srq: Srq::new(&device.pd, receives as u32)?,
+            srq: Srq::new(&device.pd, receives as u32, token << 1)?,
             memory,
             max_message: fabric.max_message,
             send_slots: fabric.send_slots,
             slot_size: fabric.slot_size(),
             token,
             state: Mutex::new(state),
-            send_pool: pool(fabric.send_slots)?,
+            stock: Stock::new(pool(fabric.send_slots)?, config.tracks, fabric.send_slots, fabric.slot_size())?,
             recv_pool: pool(config.quota)?,
             config,
             control: Arc::downgrade(control),
@@ -88,10 +91,10 @@ impl SharedQueue {
         })
     }
 
-    /// Takes a seat for a track to come, with the receive buffers of its quota posted.
+    /// Takes a seat for a track to come, with as many receives posted as that asks for.
     pub(crate) fn sit(&self, link: Link) -> Result<Arc<Member>, VerbsError> {
-        let arena = self.send_pool.arena()?;
-        let shared = Arc::new(Shared::new(arena, link, self.slot_size, self.send_slots, 0));
+        let loan = Loan::new(&self.stock, self.send_slots);
+        let shared = Arc::new(Shared::lent(loan, link, self.slot_size, self.send_slots));
         let mut state = self.lock();
         self.post(&mut state)?;
         let Some(seat) = state.seats.free() else {
@@ -100,11 +103,8 @@ impl SharedQueue {
                 why: format!("{} share these queues already (raise `tracks`)", state.seats.len()),
             });
         };
-        if seat >= state.receives.blocks() {
-            let arena = self.recv_pool.arena()?;
-            state.receives.grow(arena, self.max_message)?;
-            self.post(&mut state)?;
-        }
+        state.backing.sit(seat);
+        self.back(&mut state)?;
         Ok(state.seats.sit(seat, shared, self.config.quota))
     }
 
@@ -137,11 +137,18 @@ impl SharedQueue {
     /// Not under a lock, and not from within a waker's call.
     pub(crate) fn forget(&self, number: u32, member: &Arc<Member>) {
         self.look_now();
+        // Its sends too: whoever has the seat next has places of his own in the completion queue.
+        let outcome = self.sends.look_now(|batch| self.sort_sends(batch));
+        self.after_look_at_sends(outcome);
         let mut state = self.lock();
         if state.routes.get(&number).is_some_and(|route| Arc::ptr_eq(&route.member, member)) {
             state.routes.remove(&number);
         }
         drop(state);
+        // Whoever sent is gone too: the queue pair was theirs.
+        if let Some(loan) = &member.shared.loan {
+            loan.reclaim();
+        }
         self.sends.forget(member);
         member.leave(member.done());
     }
@@ -157,6 +164,7 @@ impl SharedQueue {
     pub(crate) fn refill(&self, all: bool) {
         let mut state = self.lock();
         let failed = if all || state.receives.is_due() { self.post(&mut state).err() } else { None };
+        self.back_if_possible(&mut state);
         drop(state);
         if let Some(failure) = failed {
             self.fail(failure);
@@ -174,6 +182,7 @@ impl SharedQueue {
         if state.receives.is_due() {
             failure = failure.or(self.post(&mut state).err());
         }
+        self.back_if_possible(&mut state);
         drop(state);
         drop(unread);
         self.end_members(over);
@@ -251,6 +260,47 @@ impl SharedQueue {
         state.receives.post(post).map_err(|error| VerbsError::os("post receives", &error))
     }
 
+    /// Adds receives until the device has as many as it has to, and has it say when it runs low.
+    fn back(&self, state: &mut State) -> Result<(), VerbsError> {
+        // What has come back already is the first to serve.
+        self.post(state)?;
+        loop {
+            while state.backing.lacks(self.memory.outstanding(), state.receives.held()) {
+                state.receives.grow(self.recv_pool.arena()?, self.max_message)?;
+                self.post(state)?;
+            }
+            let (outstanding, held) = (self.memory.outstanding(), state.receives.held());
+            let Some(least) = state.backing.watch(outstanding, held) else { return Ok(()) };
+            if self.srq.watch(least).is_ok() {
+                break;
+            }
+            // A device that does not say so has all that may be needed, always.
+            state.backing.is_not_watched();
+        }
+        // It says nothing where the last receive was taken before it was asked: the driver looks once.
+        if let Some(control) = self.control.upgrade() {
+            control.leave(Command::Refill(self.token));
+        }
+        Ok(())
+    }
+
+    /// The same, where there is memory for that: if not, peers wait for buffers to come back.
+    #[inline]
+    fn back_if_possible(&self, state: &mut State) {
+        let (outstanding, held) = (self.memory.outstanding(), state.receives.held());
+        if state.backing.is_due(outstanding, held) && self.back(state).is_err() {
+            state.backing.is_at_its_limit(self.memory.outstanding());
+        }
+    }
+
+    /// The device says that it runs low on receives: it gets more, from now on.
+    #[cold]
+    pub(crate) fn ran_low(&self) {
+        self.lock().backing.ran_low();
+        self.look_surely();
+        self.refill(true);
+    }
+
     /// Takes the sends that have completed, for all, unless somebody else is at it.
     #[inline]
     pub(crate) fn look_at_sends(&self) {
@@ -313,13 +363,9 @@ impl SharedQueue {
             Side::Send => (&self.sends, Self::look_at_sends_surely),
             Side::Recv => (&self.receives, Self::look_surely),
         };
-        lane.disarmed();
-        look(self);
-        if !lane.anybody_sleeps() {
-            return;
-        }
-        match lane.arm() {
-            Ok(()) => look(self),
+        match lane.on_event(|| look(self)) {
+            Ok(false) => return,
+            Ok(true) => {}
             Err(error) => self.fail(VerbsError::os("arm a completion queue", &error)),
         }
         if side == Side::Recv {
@@ -333,6 +379,8 @@ impl SharedQueue {
 }
 
 impl Supply for SharedQueue {
+    type Queue = Cq;
+
     fn receives(&self) -> &Lane {
         &self.receives
     }

@@ -14,10 +14,14 @@ use crate::port::mtu_bytes;
 use crate::timer::{VerbsSleep, VerbsTimer};
 
 pub(crate) mod conn;
+mod ending;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod operations;
 mod permit;
 mod recv;
 mod remote;
+pub(crate) mod returns;
 mod send;
 pub(crate) mod slots;
 
@@ -376,7 +380,7 @@ impl RecvSide for ReliableTrack {
     #[inline]
     fn poll_recv_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // A failure to flush ends the track, which the receiving side tells.
-        let _ = self.sender.flush();
+        self.sender.queue.post_queued();
         self.receiver.poll_recv_ready(cx)
     }
 }

@@ -278,7 +278,7 @@ impl SendQueue {
         let ended = self.shared.has_ended();
         self.reap();
         if ended && self.operations.next > self.flushed_seq {
-            self.fail_operations(NEVER - 1, &self.shared.cause());
+            self.fail_operations(NEVER - 1, &self.shared.cause_so_far());
         }
     }
 
@@ -310,7 +310,7 @@ impl SendQueue {
     /// Whether there is something to take, or the end to be told.
     pub(super) fn poll_complete_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // A failure shows in the state of the track, which is looked at below.
-        let _ = self.flush();
+        self.post_queued();
         self.shared.done_waker.register(cx.waker());
         for armed in [false, true] {
             self.look_for_completed();

@@ -4,7 +4,6 @@ use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use rdma_mummy_sys::{ibv_recv_wr, ibv_sge, ibv_wc_flags, ibv_wc_status};
@@ -13,6 +12,7 @@ use trespass_core::{Immediate, TryError};
 use crate::error::VerbsError;
 use crate::raw::cq::CompletionBatch;
 use crate::status;
+use crate::sync::Ordering;
 use crate::track::conn::Conn;
 use crate::track::slots::Shared;
 

@@ -5,7 +5,6 @@ use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use rdma_mummy_sys::{ibv_send_flags, ibv_send_wr, ibv_sge, ibv_wc_status, ibv_wr_opcode};
@@ -14,6 +13,7 @@ use trespass_core::{SendBuf, TryError, Unsent};
 use crate::error::VerbsError;
 use crate::raw::cq::CompletionBatch;
 use crate::status;
+use crate::sync::Ordering;
 use crate::track::conn::Conn;
 use crate::track::operations::Operations;
 use crate::track::slots::Shared;
@@ -58,6 +58,12 @@ impl VerbsSendBuf {
         Self { start: shared.send_memory(slot), len, slot, shared: Arc::clone(shared) }
     }
 
+    /// A buffer of a slot of `shared` that nobody has, whose memory is on loan, at `start` and of `len` bytes or more.
+    #[inline]
+    pub(crate) fn lent(shared: &Arc<Shared>, start: NonNull<u8>, slot: u32, len: usize) -> Self {
+        Self { start, len, slot, shared: Arc::clone(shared) }
+    }
+
     #[inline]
     pub(crate) fn is_of(&self, shared: &Arc<Shared>) -> bool {
         Arc::ptr_eq(&self.shared, shared)
@@ -82,6 +88,9 @@ impl SendBuf for VerbsSendBuf {
 
 impl Drop for VerbsSendBuf {
     fn drop(&mut self) {
+        if let Some(loan) = &self.shared.loan {
+            loan.give_back(self.slot);
+        }
         self.shared.unsent.push(self.slot);
         self.shared.send_waker.wake();
     }
@@ -253,16 +262,21 @@ impl SendQueue {
         self.next_at = after(self.next_at, &self.order);
     }
 
-    /// Posts what is queued; the last of it asks for a completion, which stands for all before it. So whatever was
-    /// flushed has a completion to come, and a sleep or a close that waits for it needs nothing more.
+    /// Posts what is queued. Tells why where it cannot.
     #[inline]
     pub(crate) fn flush(&mut self) -> Result<(), VerbsError> {
-        let Some((first, last)) = self.queued.take() else {
-            return if self.shared.has_failed() { Err(self.shared.cause()) } else { Ok(()) };
-        };
+        if self.post_queued() { Ok(()) } else { Err(self.cause()) }
+    }
+
+    /// Posts what is queued; the last of it asks for a completion, which stands for all before it. So whatever was flushed
+    /// has a completion to come, and a sleep or a close that waits for it needs nothing more. False where the track has
+    /// failed, or has ended and something was queued: a user who is not told by this call will be by another.
+    #[inline]
+    pub(crate) fn post_queued(&mut self) -> bool {
+        let Some((first, last)) = self.queued.take() else { return !self.shared.has_failed() };
         if self.shared.has_ended() {
             // What was not posted by now never is: what it holds may have been given back.
-            return Err(self.cause());
+            return false;
         }
         self.requests[last as usize].send_flags |= ibv_send_flags::IBV_SEND_SIGNALED.0;
         self.flushed_seq = self.next_seq;
@@ -271,8 +285,11 @@ impl SendQueue {
         // both boxed and alive. Their slots left the hands of the user in `send` and come back to `free` only by
         // their completion (`complete`), or never: the memory outlives the queue pair (`Conn`).
         match unsafe { self.conn.qp.post_send(&mut self.requests[first as usize]) } {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.fail(VerbsError::os("post sends", &error))),
+            Ok(()) => true,
+            Err(error) => {
+                self.fail(VerbsError::os("post sends", &error));
+                false
+            }
         }
     }
 
@@ -350,9 +367,10 @@ impl SendQueue {
         if !std::mem::replace(&mut self.failed, true) {
             self.complete(number.saturating_sub(1));
         }
-        let of_track = self.fail(failure.clone().unwrap_or(VerbsError::Closed));
-        // Its own cause may differ from that of the track, where somebody was told of that before.
-        self.fail_operations(number.min(self.flushed_seq), &failure.unwrap_or(of_track));
+        self.fail(failure.clone().unwrap_or(VerbsError::Closed));
+        // Its own cause may differ from that of the track, where the user was told of that before.
+        let failure = failure.unwrap_or_else(|| self.shared.cause_so_far());
+        self.fail_operations(number.min(self.flushed_seq), &failure);
     }
 
     /// All that was queued before `upto` has arrived.
@@ -385,16 +403,14 @@ impl SendQueue {
         self.requests[slot as usize].num_sge = 1;
     }
 
-    /// Ends the track, and returns the first cause.
     #[cold]
-    pub(super) fn fail(&self, failure: VerbsError) -> VerbsError {
+    pub(super) fn fail(&self, failure: VerbsError) {
         self.conn.fail(failure);
-        self.shared.cause()
     }
 
     pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // A failure shows in the state of the track, which is looked at below.
-        let _ = self.flush();
+        self.post_queued();
         if !self.free.is_empty() {
             return Poll::Ready(());
         }
@@ -425,7 +441,7 @@ impl SendQueue {
 
     /// Ready when all that was flushed has arrived, or the track has ended: whether it has all arrived.
     pub(crate) fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let _ = self.flush();
+        self.post_queued();
         self.shared.send_waker.register(cx.waker());
         self.reap();
         if self.done_seq < self.next_seq && !self.shared.has_ended() {

@@ -1,21 +1,26 @@
 //! What a track, its buffers and the driver share: slots that come back from any thread, wakers, and how it ended.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::PoisonError;
 
 use rdma_mummy_sys::ibv_wc;
 use trespass_core::WakerSlot;
 
+use super::ending::Ending;
+use super::returns::Returns;
 use crate::error::VerbsError;
+use crate::hub::Loan;
 use crate::link::Link;
 use crate::pool::Arena;
+use crate::sync::{AtomicBool, AtomicU32, Mutex, Ordering};
 
 /// Outlives the queue pair and the fabric for as long as a buffer is out.
 pub(crate) struct Shared {
     arena: Arena,
     slot_size: usize,
     send_slots: u32,
+    /// Where the memory of sends is lent for each, in place of a part of the arena.
+    pub(crate) loan: Option<Loan>,
     /// Send slots that were reserved and dropped.
     pub(crate) unsent: Returns,
     pub(crate) send_waker: WakerSlot,
@@ -31,12 +36,7 @@ pub(crate) struct Shared {
     pub(crate) recv_armed: AtomicBool,
     /// While the receive side sleeps: how many more buffers have to come back before it is woken to post them.
     wake_after: AtomicU32,
-    /// Set once the connection is over, after the queue pair went to ERROR.
-    ended: AtomicBool,
-    /// Why, where it was a failure: the first cause.
-    failure: OnceLock<VerbsError>,
-    /// Somebody was told that there was none.
-    told: AtomicBool,
+    ending: Ending,
     /// Completions of sends that the receive side took, after the end, to look for the cause. In their order.
     taken: Mutex<Vec<ibv_wc>>,
     link: Link,
@@ -51,6 +51,7 @@ impl Shared {
             arena,
             slot_size,
             send_slots: send_slots as u32,
+            loan: None,
             unsent: Returns::new(send_slots),
             send_waker: WakerSlot::new(),
             send_armed: AtomicBool::new(false),
@@ -61,15 +62,24 @@ impl Shared {
             recv_waker: WakerSlot::new(),
             recv_armed: AtomicBool::new(false),
             wake_after: AtomicU32::new(AWAKE),
-            ended: AtomicBool::new(false),
-            failure: OnceLock::new(),
-            told: AtomicBool::new(false),
+            ending: Ending::new(),
             taken: Mutex::default(),
             link,
         }
     }
 
-    /// The memory of send slot `slot`.
+    /// The same, of a track whose sends have memory on `loan`, and whose receives are elsewhere.
+    pub(crate) fn lent(loan: Loan, link: Link, slot_size: usize, send_slots: usize) -> Self {
+        Self { loan: Some(loan), ..Self::new(Arena::none(), link, slot_size, send_slots, 0) }
+    }
+
+    /// One without memory, for a model.
+    #[cfg(all(test, loom))]
+    pub(crate) fn of_no_device(recv_slots: usize) -> std::sync::Arc<Self> {
+        std::sync::Arc::new(Self::new(Arena::none(), Link::of_no_device(), 0, 1, recv_slots))
+    }
+
+    /// The memory of send slot `slot`, which is not on loan.
     #[inline]
     pub(crate) fn send_memory(&self, slot: u32) -> NonNull<u8> {
         self.memory(slot as usize)
@@ -91,13 +101,11 @@ impl Shared {
         self.arena.lkey()
     }
 
-    /// Ends the track, with a cause where it is a failure; the first one stays. Wakes both sides. A failure that is found after
-    /// the end counts as long as nobody was told of another: the peer's goodbye may overtake the completion that says why.
+    /// Ends the track, with a cause where it is a failure; the first one stays. Wakes both sides. A failure that is found
+    /// after the end counts as long as nobody was told of another: the peer's goodbye may overtake the completion that
+    /// says why.
     pub(crate) fn end(&self, failure: Option<VerbsError>) {
-        if let (Some(failure), false) = (failure, self.told.load(Ordering::SeqCst)) {
-            let _ = self.failure.set(self.link.explain(failure));
-        }
-        self.ended.store(true, Ordering::SeqCst);
+        self.ending.end(failure.map(|failure| self.link.explain(failure)));
         self.send_waker.wake();
         self.done_waker.wake();
         self.recv_waker.wake();
@@ -105,8 +113,8 @@ impl Shared {
 
     /// Sets how many reads and atomic operations there may be at once; before the track is given to anybody.
     pub(crate) fn allow_fetches(&self, slots: u32) {
-        self.fetch_slots.store(slots, Ordering::Release);
-        self.fetches_left.store(slots, Ordering::Release);
+        self.fetch_slots.store(slots, Ordering::SeqCst);
+        self.fetches_left.store(slots, Ordering::SeqCst);
     }
 
     pub(crate) fn fetch_slots(&self) -> u32 {
@@ -129,15 +137,17 @@ impl Shared {
 
     #[inline]
     pub(crate) fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Acquire)
+        self.ending.has_ended()
     }
 
-    /// Why it ended, once and for all.
+    /// Why it ended, to tell the user: once and for all.
     pub(crate) fn cause(&self) -> VerbsError {
-        if !self.has_failed() {
-            self.told.store(true, Ordering::SeqCst);
-        }
-        self.failure.get().cloned().unwrap_or(VerbsError::Closed)
+        self.ending.tell()
+    }
+
+    /// The same as far as it is known, for whoever does not tell it: another may be found yet.
+    pub(crate) fn cause_so_far(&self) -> VerbsError {
+        self.ending.cause()
     }
 
     /// Leaves completions of sends to the sending side.
@@ -151,7 +161,7 @@ impl Shared {
 
     #[inline]
     pub(crate) fn has_failed(&self) -> bool {
-        self.failure.get().is_some()
+        self.ending.has_failed()
     }
 
     /// A receive slot comes back, on any thread.
@@ -164,8 +174,8 @@ impl Shared {
     /// A receive buffer has come back.
     #[inline]
     pub(crate) fn returned(&self) {
-        // Putting it back was a full fence, as is the receiver's store before it looks at what came back once more: one
-        // of the two sees the other.
+        // SeqCst, as are putting it back, the receiver's store, and its look at what came back once more: in the one order
+        // of these four, one of the two sees the other.
         if self.wake_after.load(Ordering::SeqCst) != AWAKE {
             let left = self.wake_after.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
             if left == Ok(1) {
@@ -183,90 +193,9 @@ impl Shared {
 
     #[inline]
     pub(crate) fn awake(&self) {
-        self.wake_after.store(AWAKE, Ordering::Relaxed);
-    }
-}
-
-/// A stack of slot numbers: any thread pushes, one takes all. Without a lock, and nothing is ever allocated: each slot
-/// has its link. Pushing and taking everything are all there is, so a head that went and came back is as good as one
-/// that stayed.
-pub(crate) struct Returns {
-    head: AtomicU32,
-    links: Box<[AtomicU32]>,
-}
-
-const NONE: u32 = u32::MAX;
-
-impl Returns {
-    pub(crate) fn new(slots: usize) -> Self {
-        Self { head: AtomicU32::new(NONE), links: (0..slots).map(|_| AtomicU32::new(NONE)).collect() }
-    }
-
-    /// Puts back a slot that is not in the list. A slot number that does not exist is ignored.
-    #[inline]
-    pub(crate) fn push(&self, slot: u32) {
-        let Some(link) = self.links.get(slot as usize) else { return };
-        let mut head = self.head.load(Ordering::Relaxed);
-        loop {
-            link.store(head, Ordering::Relaxed);
-            match self.head.compare_exchange_weak(head, slot, Ordering::SeqCst, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(now) => head = now,
-            }
+        // Written by this side, but for those who count it down to that: most often it is so already.
+        if self.wake_after.load(Ordering::Relaxed) != AWAKE {
+            self.wake_after.store(AWAKE, Ordering::SeqCst);
         }
-    }
-
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.head.load(Ordering::SeqCst) == NONE
-    }
-
-    /// Takes everything, the latest first.
-    #[inline]
-    pub(crate) fn take(&self) -> impl Iterator<Item = u32> {
-        let mut next = if self.is_empty() { NONE } else { self.head.swap(NONE, Ordering::Acquire) };
-        std::iter::from_fn(move || {
-            let slot = next;
-            next = self.links.get(slot as usize)?.load(Ordering::Relaxed);
-            Some(slot)
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_slot_comes_back_once_from_many_threads() {
-        const SLOTS: u32 = 64;
-        let returns = Returns::new(SLOTS as usize);
-        let (give, take) = std::sync::mpsc::channel::<u32>();
-        let take = std::sync::Mutex::new(take);
-        for slot in 0..SLOTS {
-            give.send(slot).unwrap();
-        }
-        let rounds = std::sync::atomic::AtomicU32::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..3 {
-                scope.spawn(|| {
-                    while let Ok(slot) = { take.lock().unwrap().recv() } {
-                        returns.push(slot);
-                    }
-                });
-            }
-            scope.spawn(|| {
-                let give = give;
-                let mut out = [true; SLOTS as usize];
-                while rounds.load(Ordering::Relaxed) < 100_000 {
-                    for slot in returns.take() {
-                        assert!(std::mem::replace(&mut out[slot as usize], false), "slot {slot} came back twice");
-                        rounds.fetch_add(1, Ordering::Relaxed);
-                        out[slot as usize] = true;
-                        give.send(slot).unwrap();
-                    }
-                }
-            });
-        });
     }
 }
