@@ -81,25 +81,36 @@ impl MessageConfig {
         if self.max_message == 0 || self.max_message > isize::MAX as usize {
             return Err(ConfigFault::MaxMessage(self.max_message));
         }
-        for (timeout, phase) in [(self.open_timeout, Phase::Open), (self.close_timeout, Phase::Close)] {
-            if timeout.is_zero() {
-                return Err(ConfigFault::Timeout(phase));
-            }
-        }
-        if limits.send_slots < MIN_SEND_SLOTS {
-            return Err(ConfigFault::SendSlots { have: limits.send_slots, need: MIN_SEND_SLOTS });
-        }
-        if limits.max_message < wire::MIN_FRAME as usize {
-            return Err(ConfigFault::FrameSize { have: limits.max_message, need: wire::MIN_FRAME as usize });
-        }
-        let window = u32::try_from(limits.recv_slots).unwrap_or(u32::MAX);
-        if !(wire::MIN_WINDOW..=wire::MAX_WINDOW).contains(&window) {
-            let (need, most) = (wire::MIN_WINDOW as usize, wire::MAX_WINDOW as usize);
-            return Err(ConfigFault::RecvSlots { have: limits.recv_slots, need, most });
-        }
-        let max_frame = u32::try_from(limits.max_message).unwrap_or(u32::MAX);
+        check_timeouts(self.open_timeout, self.close_timeout)?;
+        let (window, max_frame) = check_track(limits)?;
         Ok(wire::Offer::new(window, max_frame, self.max_message as u64))
     }
+}
+
+/// Checks the deadlines of any carrier.
+pub(crate) fn check_timeouts(open: Duration, close: Duration) -> Result<(), ConfigFault> {
+    for (timeout, phase) in [(open, Phase::Open), (close, Phase::Close)] {
+        if timeout.is_zero() {
+            return Err(ConfigFault::Timeout(phase));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a carrier can run over such a track: how many receives it keeps posted, and how long a frame may be.
+pub(crate) fn check_track(limits: &Limits) -> Result<(u32, u32), ConfigFault> {
+    if limits.send_slots < MIN_SEND_SLOTS {
+        return Err(ConfigFault::SendSlots { have: limits.send_slots, need: MIN_SEND_SLOTS });
+    }
+    if limits.max_message < wire::MIN_FRAME as usize {
+        return Err(ConfigFault::FrameSize { have: limits.max_message, need: wire::MIN_FRAME as usize });
+    }
+    let window = u32::try_from(limits.recv_slots).unwrap_or(u32::MAX);
+    if !(wire::MIN_WINDOW..=wire::MAX_WINDOW).contains(&window) {
+        let (need, most) = (wire::MIN_WINDOW as usize, wire::MAX_WINDOW as usize);
+        return Err(ConfigFault::RecvSlots { have: limits.recv_slots, need, most });
+    }
+    Ok((window, u32::try_from(limits.max_message).unwrap_or(u32::MAX)))
 }
 
 /// Two that are kept for control, and two to work with.

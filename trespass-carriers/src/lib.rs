@@ -2,7 +2,8 @@
 //!
 //! [`MessageCarrier`] takes over any track that loses nothing and keeps order, and carries messages of any size up to a
 //! configured limit, both ways: with a handshake in band, credits so that a receiver is never overrun, and an end that
-//! tells a goodbye from a death.
+//! tells a goodbye from a death. [`StreamCarrier`] carries bytes over the same tracks, in the same ways: what a TCP socket
+//! is, for whatever talks through tokio's or futures-io's traits (features `tokio`, `futures-io`).
 //!
 //! The parts that decide (the wire format, the credits, the order of segments, what waits in the inbox, the handshake) are
 //! state machines without IO, tested by themselves; the carrier joins them to a track.
@@ -18,10 +19,12 @@ mod handshake;
 mod inbox;
 mod lends;
 mod message;
+mod opening;
 mod planted;
 mod pool;
 mod segment;
 mod stats;
+mod stream;
 mod wire;
 
 pub use carrier::{
@@ -35,3 +38,4 @@ pub use message::{Message, MessageBuf};
 #[doc(hidden)]
 pub use planted::{Bug, plant};
 pub use stats::Stats;
+pub use stream::{StreamCarrier, StreamConfig, StreamOpening, StreamReadHalf, StreamStats, StreamWriteHalf};

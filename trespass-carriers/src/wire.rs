@@ -22,9 +22,11 @@
 //! | 34 | Bye | nothing: no more messages, and nothing more will be read |
 //! | 48 | Lend | a [`RemoteWindow`], 24 bytes: the message is there to be read |
 //! | 49 | Fetched | nothing: of the messages that were lent the oldest not named by another Fetched has been read, or never will be |
+//! | 64 | Bytes | the next bytes of a stream: at least one |
 //!
-//! Kinds 48 and 49 come only where both ends know [`RENDEZVOUS`]. Kinds 64 to 79 are left for streams. A new kind needs a
-//! feature bit, agreed in the handshake.
+//! Kinds 16 to 19, 48 and 49 are for carriers of messages, 64 for those of streams, and out of place in any other. Kinds 48 and 49
+//! come only where both ends know [`RENDEZVOUS`]. Kinds 65 to 79 are left for streams. A new kind needs a feature bit, agreed in
+//! the handshake.
 //! A handshake may grow at its end: a longer one is accepted, and what is unknown in it ignored.
 //!
 //! Bytes are parsed into the types of this module, and used only as these.
@@ -49,6 +51,7 @@ pub(crate) enum Kind {
     Bye = 34,
     Lend = 48,
     Fetched = 49,
+    Bytes = 64,
 }
 
 impl Kind {
@@ -64,6 +67,7 @@ impl Kind {
             34 => Self::Bye,
             48 => Self::Lend,
             49 => Self::Fetched,
+            64 => Self::Bytes,
             1 => Self::Hello,
             2 => Self::Welcome,
             3 => Self::Refuse,
@@ -105,7 +109,7 @@ fn header(frame: &[u8]) -> Result<(Kind, u32), Violation> {
     Ok((Kind::parse(word as u32)?, (word >> 32) as u32))
 }
 
-/// A frame as it may come after the handshake. Lengths are those of the payload, in bytes.
+/// A frame as it may come to a carrier of messages after the handshake. Lengths are those of the payload, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Frame {
     Message { len: usize },
@@ -143,7 +147,7 @@ impl Frame {
             Kind::More => Self::More { len: body.len() },
             Kind::Refuse => Self::Refuse(parse_refusal(body)?),
             Kind::Lend => Self::Lend(RemoteWindow::decode(body).map_err(Violation::Window)?),
-            Kind::Hello | Kind::Welcome => return Err(Violation::OutOfPlace(kind.code())),
+            Kind::Hello | Kind::Welcome | Kind::Bytes => return Err(Violation::OutOfPlace(kind.code())),
             _ if !body.is_empty() => return Err(Violation::Long { len: bytes.len(), max: HEADER }),
             Kind::Abort => Self::Abort,
             Kind::Credit => Self::Credit,
@@ -168,6 +172,58 @@ impl Frame {
             Self::Fetched => Kind::Fetched,
             Self::Refuse(_) => Kind::Refuse,
         }
+    }
+}
+
+/// A frame as it may come to a stream after the handshake. Lengths are those of the payload, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StreamFrame {
+    /// Never empty.
+    Bytes {
+        len: usize,
+    },
+    Credit,
+    Fin,
+    Bye,
+    Refuse(Refusal),
+}
+
+impl StreamFrame {
+    /// What `bytes` say, with the credits that came along.
+    #[inline]
+    pub(crate) fn parse(bytes: &[u8]) -> Result<(Self, u32), Violation> {
+        let (kind, credits) = header(bytes)?;
+        let body = bytes.get(HEADER..).unwrap_or_default();
+        let frame = match kind {
+            Kind::Bytes if body.is_empty() => return Err(Violation::EmptySegment),
+            Kind::Bytes => Self::Bytes { len: body.len() },
+            Kind::Refuse => Self::Refuse(parse_refusal(body)?),
+            Kind::Hello
+            | Kind::Welcome
+            | Kind::Message
+            | Kind::First
+            | Kind::More
+            | Kind::Abort
+            | Kind::Lend
+            | Kind::Fetched => return Err(Violation::OutOfPlace(kind.code())),
+            _ if !body.is_empty() => return Err(Violation::Long { len: bytes.len(), max: HEADER }),
+            Kind::Credit => Self::Credit,
+            Kind::Fin => Self::Fin,
+            Kind::Bye => Self::Bye,
+        };
+        Ok((frame, credits))
+    }
+
+    /// The code of the kind that it was parsed from.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::Bytes { .. } => Kind::Bytes,
+            Self::Credit => Kind::Credit,
+            Self::Fin => Kind::Fin,
+            Self::Bye => Kind::Bye,
+            Self::Refuse(_) => Kind::Refuse,
+        }
+        .code()
     }
 }
 
@@ -196,8 +252,10 @@ impl Greeting {
 
 /// The protocol version that this end speaks.
 pub(crate) const VERSION: u16 = 1;
-/// The number of this kind of carrier.
+/// The number of carriers of messages.
 pub(crate) const MESSAGE_CARRIER: u16 = 1;
+/// The number of streams.
+pub(crate) const STREAM_CARRIER: u16 = 2;
 /// The features that this end knows: none are defined yet.
 pub(crate) const KNOWN_FEATURES: u64 = 0;
 /// Long messages are lent to the peer, which reads them: a feature that both ends have to know.
@@ -259,6 +317,11 @@ impl Offer {
             eager_limit,
             incarnation: crate::handshake::incarnation(),
         }
+    }
+
+    /// The same for a stream, which knows no messages: nothing but frames limits them.
+    pub(crate) fn stream(window: u32, max_frame: u32) -> Self {
+        Self { carrier: STREAM_CARRIER, ..Self::new(window, max_frame, isize::MAX as u64) }
     }
 
     /// As it goes behind a header.
