@@ -4,6 +4,8 @@
 //! configured limit, both ways: with a handshake in band, credits so that a receiver is never overrun, and an end that
 //! tells a goodbye from a death.
 //!
+//! [`DatagramCarrier`] takes over any datagram track, and carries messages that arrive whole or not at all.
+//!
 //! The parts that decide (the wire format, the credits, the order of segments, what waits in the inbox, the handshake) are
 //! state machines without IO, tested by themselves; the carrier joins them to a track.
 #![forbid(unsafe_code)]
@@ -13,6 +15,7 @@
 mod carrier;
 mod config;
 mod credit;
+mod datagram;
 mod error;
 mod handshake;
 mod inbox;
@@ -24,6 +27,10 @@ mod wire;
 
 pub use carrier::{Finishing, MessageCarrier, MessageOpening, Sending};
 pub use config::MessageConfig;
+pub use datagram::{
+    DatagramCarrier, DatagramConfig, DatagramOpening, DatagramRecvHalf, DatagramSendHalf, DatagramSending,
+    DatagramStats,
+};
 pub use error::{CarrierError, ConfigFault, Phase, Refusal, Violation};
 pub use message::{Message, MessageBuf};
 pub use stats::Stats;

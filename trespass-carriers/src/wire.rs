@@ -183,6 +183,8 @@ impl Greeting {
 pub(crate) const VERSION: u16 = 1;
 /// The number of this kind of carrier.
 pub(crate) const MESSAGE_CARRIER: u16 = 1;
+/// The number of those over datagrams.
+pub(crate) const DATAGRAM_CARRIER: u16 = 3;
 /// The features that this end knows: none are defined yet.
 pub(crate) const KNOWN_FEATURES: u64 = 0;
 /// The shortest frame that an end must take: a handshake, and room for it to grow.
