@@ -11,7 +11,7 @@ use futures_executor::block_on;
 use support::raw::{Greeting, HELLO};
 use support::{both, pattern, poll_once};
 use trespass_carriers::{CarrierError, ConfigFault, DatagramCarrier, DatagramConfig, Phase, Refusal};
-use trespass_core::{ErrorKind, Role, SendSide, TransportError, TryError};
+use trespass_core::{ErrorKind, Role, TransportError, TryError};
 use trespass_mock::{MockDatagramConfig, MockNet};
 
 /// What has arrived at a carrier, all of it.
@@ -165,27 +165,6 @@ fn what_a_peer_makes_up_ends_nothing() {
     say(&mut left, &whole(1, session));
     assert_eq!(**carrier.try_recv().unwrap().as_ref().unwrap(), *b"!");
     assert_eq!(carrier.stats().messages_received, 2);
-}
-
-#[test]
-fn a_send_that_is_dropped_is_withdrawn() {
-    // More segments than slots, and a receiver that takes them one by one.
-    let (mut left, mut right) = carriers(&small(), DatagramConfig::default());
-    let data = pattern(1, 4000);
-    let mut reserved = Vec::new();
-    for _ in 0..5 {
-        reserved.push(left.try_reserve(1).unwrap());
-    }
-    {
-        let mut sending = left.send(&data);
-        // The mock gives a slot back when it has sent: as many go as are polled for.
-        let _ = poll_once(&mut sending);
-    }
-    drop(reserved);
-    block_on(left.send(b"next")).unwrap();
-    let got = drain(&mut right);
-    assert_eq!(got.last().map(Vec::as_slice), Some(&b"next"[..]));
-    assert!(got.len() == 1 || got[0] == data);
 }
 
 #[test]
@@ -363,15 +342,4 @@ fn a_buffer_of_another_carrier_comes_back() {
     left.send_buf(unsent.buf).unwrap();
     left.flush().unwrap();
     assert_eq!(block_on(right.recv()).unwrap().unwrap().len(), 5);
-}
-
-#[test]
-fn a_track_that_ends_is_a_disconnect() {
-    let (mut left, right) = tracks(&MockNet::new(), &small());
-    let opening = DatagramCarrier::open(right, Role::Acceptor, DatagramConfig::default());
-    block_on(trespass_core::SendSideExt::close(&mut left)).unwrap();
-    let _ = left.flush();
-    drop(left);
-    let error = block_on(opening).unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::Disconnected | ErrorKind::TimedOut), "{error}");
 }
