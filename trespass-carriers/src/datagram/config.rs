@@ -21,21 +21,22 @@ use crate::wire::{DATAGRAM_CARRIER, MAX_WINDOW, MIN_FRAME, MIN_WINDOW, Offer};
 /// ```
 ///
 /// # Memory
-/// Beyond the track's own buffers a carrier holds at most `assemblies` messages that are incomplete, each up to `max_message`
-/// and, since memory comes in powers of two, room for up to four times that where the pool has nothing smaller, and `pool_limit`
-/// bytes kept for the next ones: whatever the peer does. Messages that the application holds are its own.
+/// Beyond the track's own buffers a carrier holds at most `assemblies` messages that are incomplete, each up to
+/// `max_message` and, since memory comes in powers of two, room for up to four times that where the pool has nothing
+/// smaller, and `pool_limit` bytes kept for the next ones: whatever the peer does. Messages that the application holds are
+/// its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DatagramConfig {
-    /// The longest message, in bytes, either way: the smaller of both ends' counts. The longer a message, the likelier is that
-    /// one of its datagrams is lost, and so all of it. Default 1 MiB, at most `u32::MAX`.
+    /// The longest message, in bytes, either way: the smaller of both ends' counts. The longer a message, the likelier is
+    /// that one of its datagrams is lost, and so all of it. Default 1 MiB, at most `u32::MAX`.
     pub max_message: usize,
     /// How many messages may be incomplete at once, 1 to 1024; when one more begins the oldest is given up. Default 16.
     pub assemblies: usize,
     /// How long a message may be incomplete before it is given up. Default 1 s.
     pub assembly_timeout: Duration,
-    /// How many bytes of memory are kept for messages that are put together. Default 16 MiB; nothing is allocated before it is
-    /// needed.
+    /// How many bytes of memory are kept for messages that are put together. Default 16 MiB; nothing is allocated before it
+    /// is needed.
     pub pool_limit: usize,
     /// How long a handshake may take. Default 5 s.
     pub open_timeout: Duration,
@@ -43,11 +44,11 @@ pub struct DatagramConfig {
     pub open_retry: Duration,
     /// How long a close may take. Default 5 s.
     pub close_timeout: Duration,
-    /// For how long nothing may come from the peer, while this end waits to receive, until receiving ends with `TimedOut`; it may
-    /// take twice that to be noticed. Nothing else tells of a peer that died. Default `None`: for ever.
+    /// For how long nothing may come from the peer, while this end waits to receive, until receiving ends with `TimedOut`;
+    /// it may take twice that to be noticed. Nothing else tells of a peer that died. Default `None`: for ever.
     pub idle_timeout: Option<Duration>,
-    /// A beat is sent where nothing else was for so long, so that the peer's `idle_timeout` does not pass. A third of that does.
-    /// Default `None`: none are sent.
+    /// A beat is sent where nothing else was for so long, so that the peer's `idle_timeout` does not pass. A third of that
+    /// does. Default `None`: none are sent.
     pub keepalive: Option<Duration>,
 }
 

@@ -1,8 +1,8 @@
 //! The handshake over a network that loses, without IO.
 //!
-//! The connector says Hello until it hears Welcome, or Refuse; then it is open, and says Ready. The acceptor answers each Hello, and says
-//! Welcome again until it hears Ready, or anything else of the session; then it is open too. Only a connector may have to
-//! answer later: to a Welcome that comes again because its Ready was lost.
+//! The connector says Hello until it hears Welcome, or Refuse; then it is open, and says Ready. The acceptor answers each
+//! Hello, and says Welcome again until it hears Ready, or anything else of the session; then it is open too. Only a
+//! connector may have to answer later: to a Welcome that comes again because its Ready was lost.
 
 use super::wire::{Misfit, Packet, echo};
 use crate::error::Refusal;

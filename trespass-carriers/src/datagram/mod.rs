@@ -66,30 +66,31 @@ pub use stats::DatagramStats;
 /// ```
 ///
 /// # What is promised
-/// - A message arrives whole, as it was sent, or not at all; at most once, whatever the network duplicates. The newest 1024 are
-///   told apart one by one, and what is older is dropped: so a message that 1024 newer ones overtake is lost.
-/// - Nothing is promised of order, or that anything arrives. There are no credits on datagrams: what is sent faster than the
-///   receiver takes is lost there, and the sender is neither stalled nor told. [`DatagramStats::missed`] of the receiver
-///   counts it. A message of many datagrams needs the receiver to keep up for as long as it comes: one with fewer receive slots
-///   than a message has datagrams loses it unless it takes them meanwhile.
-/// - A message that is incomplete is given up after `assembly_timeout`, or when more than `assemblies` others were begun since.
+/// - A message arrives whole, as it was sent, or not at all; at most once, whatever the network duplicates. The newest 1024
+///   are told apart one by one, and what is older is dropped: so a message that 1024 newer ones overtake is lost.
+/// - Nothing is promised of order, or that anything arrives. There are no credits on datagrams: what is sent faster than
+///   the receiver takes is lost there, and the sender is neither stalled nor told. [`DatagramStats::missed`] of the
+///   receiver counts it. A message of many datagrams needs the receiver to keep up for as long as it comes: one with fewer
+///   receive slots than a message has datagrams loses it unless it takes them meanwhile.
+/// - A message that is incomplete is given up after `assembly_timeout`, or when more than `assemblies` others were begun
+///   since.
 /// - Bytes that make no sense are dropped and counted, and end nothing: on a network that loses anyway a bad datagram is one
 ///   that was lost, and a session that any such could end would be easier to break than the network is. The track sees to it
 ///   that the bytes of a datagram are those that were sent (clause D1 of `docs/CONTRACT.md`); there is no checksum on top.
 ///
 /// # Costs
-/// A message that fits a datagram takes 8 bytes more and one slot: copied once by `send` (not at all by `send_buf`), and never
-/// on receipt. A longer one has 16 bytes more in each datagram, and is copied once on receipt, into pooled memory, but for gaps, which
-/// are written twice when segments come out of order. After the handshake, and once the pool is warm, no message allocates; an alarm
-/// does, set at most once in each `assembly_timeout`, `idle_timeout` and `keepalive`.
+/// A message that fits a datagram takes 8 bytes more and one slot: copied once by `send` (not at all by `send_buf`), and
+/// never on receipt. A longer one has 16 bytes more in each datagram, and is copied once on receipt, into pooled memory,
+/// but for gaps, which are written twice when segments come out of order. After the handshake, and once the pool is warm,
+/// no message allocates; an alarm does, set at most once in each `assembly_timeout`, `idle_timeout` and `keepalive`.
 ///
 /// # Ends
-/// [`close`](Self::close) says goodbye three times, since it may be lost, and ends the track: the peer receives `None` when one of them
-/// comes. Where none does, nothing tells but its `idle_timeout`. What a goodbye overtakes is lost.
+/// [`close`](Self::close) says goodbye three times, since it may be lost, and ends the track: the peer receives `None` when
+/// one of them comes. Where none does, nothing tells but its `idle_timeout`. What a goodbye overtakes is lost.
 ///
 /// # Two tasks, two threads
-/// [`split`](Self::split) gives two halves, with no lock between them. Progress is made inside calls: a carrier has no background
-/// work.
+/// [`split`](Self::split) gives two halves, with no lock between them. Progress is made inside calls: a carrier has no
+/// background work.
 pub struct DatagramCarrier<T: Track<Delivery = Datagram>> {
     sender: DatagramSendHalf<T>,
     receiver: DatagramRecvHalf<T>,
@@ -127,15 +128,17 @@ struct Shared {
 impl<T: Track<Delivery = Datagram>> DatagramCarrier<T> {
     /// Takes `track` over and shakes hands: see [`Carrier::open`]. What is lost of that is said again every `open_retry`.
     ///
-    /// The connector is open when the acceptor has answered, the acceptor when it has heard that the answer came. If that is lost,
-    /// the connector's next message does as well, and so does its waiting for one; but a connector that is split at once, and whose sending
-    /// half is not used, leaves the acceptor to wait: call [`keepalive`](DatagramSendHalf::keepalive) there.
+    /// The connector is open when the acceptor has answered, the acceptor when it has heard that the answer came. If that
+    /// is lost, the connector's next message does as well, and so does its waiting for one; but a connector that is split
+    /// at once, and whose sending half is not used, leaves the acceptor to wait: call
+    /// [`keepalive`](DatagramSendHalf::keepalive) there.
     ///
     /// Dropping the future drops the track. It allocates what the carrier always needs; its pool grows when it is first used.
     ///
     /// # Errors
-    /// Kind `Config` where a setting or the track will not do; `Refused`, on both ends, where they do not suit each other, with
-    /// the reason (a peer that does not hear it is told by its own deadline); `TimedOut` past `open_timeout`; `Disconnected`.
+    /// Kind `Config` where a setting or the track will not do; `Refused`, on both ends, where they do not suit each other,
+    /// with the reason (a peer that does not hear it is told by its own deadline); `TimedOut` past `open_timeout`;
+    /// `Disconnected`.
     pub fn open(track: T, role: Role, config: DatagramConfig) -> DatagramOpening<T> {
         DatagramOpening::new(track, role, config)
     }
@@ -235,8 +238,8 @@ impl<T: Track<Delivery = Datagram>> DatagramCarrier<T> {
         received
     }
 
-    /// Waits for the next message; `None` once the peer has said goodbye. Flushes, and beats while it waits. Dropping the future loses
-    /// nothing.
+    /// Waits for the next message; `None` once the peer has said goodbye. Flushes, and beats while it waits. Dropping the
+    /// future loses nothing.
     ///
     /// # Errors
     /// As [`DatagramRecvHalf::try_recv`], never `WouldBlock`.
@@ -258,8 +261,8 @@ impl<T: Track<Delivery = Datagram>> DatagramCarrier<T> {
         received
     }
 
-    /// Says goodbye, and ends the track: see [`poll_close`](Carrier::poll_close). What has arrived by then may still be received, and
-    /// then `Closed` follows. Dropping the future loses nothing: call again to go on.
+    /// Says goodbye, and ends the track: see [`poll_close`](Carrier::poll_close). What has arrived by then may still be
+    /// received, and then `Closed` follows. Dropping the future loses nothing: call again to go on.
     ///
     /// # Errors
     /// Kind `TimedOut` past `close_timeout`; else what ended the track.

@@ -51,9 +51,9 @@ impl<T: Track<Delivery = Datagram>> DatagramRecvHalf<T> {
     /// The next message; `None` once the peer has said goodbye.
     ///
     /// # Errors
-    /// `WouldBlock` while there is none. Then, again and again: kind `Closed` after a close of this end; `Disconnected` where the
-    /// track says that the peer is gone; `TimedOut` where it was silent for the configured `idle_timeout`, which only waiting
-    /// notices; else what ended the track.
+    /// `WouldBlock` while there is none. Then, again and again: kind `Closed` after a close of this end; `Disconnected`
+    /// where the track says that the peer is gone; `TimedOut` where it was silent for the configured `idle_timeout`, which
+    /// only waiting notices; else what ended the track.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Option<Message<T>>, TryError<CarrierError<T::Error>>> {
         loop {

@@ -65,8 +65,8 @@ impl<T: Track<Delivery = Datagram>> DatagramSendHalf<T> {
     /// Queues a message of up to [`eager_limit`](Self::eager_limit) bytes: one copy, no flush.
     ///
     /// # Errors
-    /// `WouldBlock` while all send slots are taken: the own device has not sent yet. Kind `Oversize` for a longer one; `Closed` when
-    /// this end has closed, or the peer has left; else what ended the track.
+    /// `WouldBlock` while all send slots are taken: the own device has not sent yet. Kind `Oversize` for a longer one;
+    /// `Closed` when this end has closed, or the peer has left; else what ended the track.
     pub fn try_send(&mut self, data: &[u8]) -> Result<(), TryError<CarrierError<T::Error>>> {
         let mut buf = self.try_reserve(data.len())?;
         buf.copy_from_slice(data);
@@ -129,8 +129,8 @@ impl<T: Track<Delivery = Datagram>> DatagramSendHalf<T> {
         }
     }
 
-    /// Sends a message of up to [`max_message`](Self::max_message) bytes, in as many datagrams as it needs, and flushes. Waits for send
-    /// slots alone: see [`DatagramCarrier`](crate::DatagramCarrier) for what that means for the receiver.
+    /// Sends a message of up to [`max_message`](Self::max_message) bytes, in as many datagrams as it needs, and flushes.
+    /// Waits for send slots alone: see [`DatagramCarrier`](crate::DatagramCarrier) for what that means for the receiver.
     ///
     /// Dropping the future before it is ready withdraws the message: the peer does not receive any of it.
     ///
@@ -140,9 +140,9 @@ impl<T: Track<Delivery = Datagram>> DatagramSendHalf<T> {
         DatagramSending { half: self, data, at: None, outcome: None }
     }
 
-    /// Sends a beat whenever nothing else was sent for the configured `keepalive`, and what the receiving half owes the peer. Never ready
-    /// before the carrier is closed, or the peer has left: for a task of its own beside others that send, by `select`, or
-    /// while there is nothing to send. Dropping it loses nothing.
+    /// Sends a beat whenever nothing else was sent for the configured `keepalive`, and what the receiving half owes the
+    /// peer. Never ready before the carrier is closed, or the peer has left: for a task of its own beside others that send,
+    /// by `select`, or while there is nothing to send. Dropping it loses nothing.
     pub fn keepalive(&mut self) -> impl Future<Output = ()> + use<'_, T> {
         poll_fn(|cx| {
             self.shared.sender.register(cx.waker());

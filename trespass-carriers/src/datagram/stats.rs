@@ -25,8 +25,8 @@ pub struct DatagramStats {
     pub out_of_window: u64,
     /// Messages of which a part came, and not all of it in time, or not before too many others were begun.
     pub given_up: u64,
-    /// Messages that had not come, whole, when 1024 newer ones were sent, and were not given up before: lost in the network, or
-    /// for want of a posted receive.
+    /// Messages that had not come, whole, when 1024 newer ones were sent, and were not given up before: lost in the
+    /// network, or for want of a posted receive.
     pub missed: u64,
     /// Datagrams that were none of this protocol, or contradicted what came before.
     pub garbage: u64,

@@ -1,8 +1,8 @@
 //! What goes in a datagram, byte for byte.
 //!
 //! The handshake has the frames of [`wire`](crate::wire), with a *session* where those have credits: a number that each end
-//! makes up for each carrier. A Welcome also has the session that it answers, in the offer's reserved bytes 52–55; a Refuse has
-//! that one in place of its own.
+//! makes up for each carrier. A Welcome also has the session that it answers, in the offer's reserved bytes 52–55; a Refuse
+//! has that one in place of its own.
 //!
 //! All else begins with eight bytes, little-endian:
 //!
