@@ -60,7 +60,7 @@ fn carriers(config: &DatagramConfig) -> (Carrier, Carrier) {
 
 /// The message of this number.
 fn message(number: u32, len: usize) -> Vec<u8> {
-    let mut bytes: Vec<u8> = (0..len).map(|at| (at as u32 * 31 ^ at as u32 >> 8 ^ number * 7) as u8).collect();
+    let mut bytes: Vec<u8> = (0..len).map(|at| ((at as u32 * 31) ^ (at as u32 >> 8) ^ (number * 7)) as u8).collect();
     bytes[..4].copy_from_slice(&number.to_le_bytes());
     bytes
 }
