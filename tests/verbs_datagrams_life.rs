@@ -2,7 +2,6 @@
 #![cfg(feature = "verbs")]
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::pin::pin;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
@@ -21,9 +20,12 @@ use trespass_verbs::{
 
 #[path = "support/holdings.rs"]
 mod holdings;
+#[path = "support/netem.rs"]
+mod netem;
 #[path = "support/rdma.rs"]
 mod rdma;
 use holdings::{Holdings, resident};
+use netem::Spoilt;
 use rdma::needs_rdma;
 
 /// The kernel counts for all, and there is one network: one test at a time. librdmacm has been used once, since what it
@@ -35,42 +37,13 @@ fn alone() -> MutexGuard<'static, ()> {
     guard
 }
 
-/// Whether the network is the one that scripts/with-rdma makes, to be changed at will.
+/// Whether the links may be spoilt; says so where not.
 fn owns_network() -> bool {
-    let owns = Path::new("/sys/class/net/veth0").exists();
-    if !owns {
-        eprintln!("SKIPPED: this machine has devices of its own, and their links are not ours to spoil");
+    let foreign = netem::foreign();
+    if let Some(why) = &foreign {
+        eprintln!("SKIPPED: {why}");
     }
-    owns
-}
-
-fn tc(args: &str) {
-    rdma::run(Command::new("tc").args(args.split(' ')));
-}
-
-/// Both links treat packets so until this is dropped.
-struct Spoilt;
-
-impl Spoilt {
-    fn links(how: &str) -> Self {
-        for link in ["veth0", "veth1"] {
-            tc(&format!("qdisc add dev {link} root netem {how}"));
-        }
-        Self
-    }
-
-    /// What was done to packets, as the kernel tells it.
-    fn told() -> String {
-        rdma::run(Command::new("tc").args(["-s", "qdisc", "show", "dev", "veth0"]))
-    }
-}
-
-impl Drop for Spoilt {
-    fn drop(&mut self) {
-        for link in ["veth0", "veth1"] {
-            tc(&format!("qdisc del dev {link} root"));
-        }
-    }
+    foreign.is_none()
 }
 
 /// A listener that echoes, each track in a thread of its own, and a fabric to connect from.

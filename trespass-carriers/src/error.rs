@@ -77,6 +77,15 @@ pub enum Phase {
     /// The close: the configured `close_timeout`.
     #[error("close")]
     Close,
+    /// A message over datagrams whose parts have not all come: the configured `assembly_timeout`.
+    #[error("assembly of a message")]
+    Assembly,
+    /// The silence of a peer over datagrams: the configured `idle_timeout`.
+    #[error("silence of the peer")]
+    Idle,
+    /// Beats over datagrams: the configured `keepalive`.
+    #[error("keepalive")]
+    Keepalive,
 }
 
 /// Which setting is out of range.
@@ -112,6 +121,12 @@ pub enum ConfigFault {
     /// `max_message` is zero, or more than memory can hold.
     #[error("max_message is {0}: at least 1, at most isize::MAX")]
     MaxMessage(usize),
+    /// `max_message` is more than a carrier over datagrams can count.
+    #[error("max_message is {0}: over datagrams at most u32::MAX")]
+    LongMessage(usize),
+    /// `assemblies` is out of range.
+    #[error("assemblies is {0}: 1 to 1024")]
+    Assemblies(usize),
     /// A timeout is zero: nothing could ever finish in time.
     #[error("the timeout of the {0} is zero")]
     Timeout(Phase),

@@ -5,6 +5,8 @@
 //! tells a goodbye from a death. [`StreamCarrier`] carries bytes over the same tracks, in the same ways: what a TCP socket
 //! is, for whatever talks through tokio's or futures-io's traits (features `tokio`, `futures-io`).
 //!
+//! [`DatagramCarrier`] takes over any datagram track, and carries messages that arrive whole or not at all.
+//!
 //! The parts that decide (the wire format, the credits, the order of segments, what waits in the inbox, the handshake) are
 //! state machines without IO, tested by themselves; the carrier joins them to a track.
 #![forbid(unsafe_code)]
@@ -14,6 +16,7 @@
 mod carrier;
 mod config;
 mod credit;
+mod datagram;
 mod error;
 mod handshake;
 mod inbox;
@@ -32,6 +35,10 @@ pub use carrier::{
     RendezvousOpening, Sending,
 };
 pub use config::MessageConfig;
+pub use datagram::{
+    DatagramCarrier, DatagramConfig, DatagramOpening, DatagramRecvHalf, DatagramSendHalf, DatagramSending,
+    DatagramStats,
+};
 pub use error::{CarrierError, ConfigFault, Phase, Refusal, Violation};
 pub use message::{Message, MessageBuf};
 #[cfg(feature = "planted-bugs")]

@@ -115,6 +115,18 @@ impl Pooled {
     pub(crate) fn append(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
+
+    /// Writes `bytes` from place `at` on. What was skipped is zero until it is written.
+    pub(crate) fn write_at(&mut self, at: usize, bytes: &[u8]) {
+        let old = self.bytes.len();
+        if at == old {
+            return self.append(bytes);
+        }
+        self.bytes.resize(old.max(at.saturating_add(bytes.len())), 0);
+        if let Some(room) = self.bytes.get_mut(at..).and_then(|rest| rest.get_mut(..bytes.len())) {
+            room.copy_from_slice(bytes);
+        }
+    }
 }
 
 impl Drop for Pooled {

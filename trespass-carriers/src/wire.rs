@@ -256,6 +256,8 @@ pub(crate) const VERSION: u16 = 1;
 pub(crate) const MESSAGE_CARRIER: u16 = 1;
 /// The number of streams.
 pub(crate) const STREAM_CARRIER: u16 = 2;
+/// The number of those over datagrams.
+pub(crate) const DATAGRAM_CARRIER: u16 = 3;
 /// The features that this end knows: none are defined yet.
 pub(crate) const KNOWN_FEATURES: u64 = 0;
 /// Long messages are lent to the peer, which reads them: a feature that both ends have to know.
