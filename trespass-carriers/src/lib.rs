@@ -22,7 +22,9 @@ mod segment;
 mod stats;
 mod wire;
 
-pub use carrier::{Finishing, MessageCarrier, MessageOpening, Sending};
+pub use carrier::{
+    Finishing, HalfSending, MessageCarrier, MessageOpening, MessageReceiver, MessageSender, Sending, Unmatched,
+};
 pub use config::MessageConfig;
 pub use error::{CarrierError, ConfigFault, Phase, Refusal, Violation};
 pub use message::{Message, MessageBuf};

@@ -1,6 +1,7 @@
 //! The message carrier: the state machines of this crate, joined to a track.
 
 mod close;
+mod halves;
 mod open;
 mod outbox;
 mod recv;
@@ -19,6 +20,7 @@ use crate::inbox::Inbox;
 use crate::stats::Stats;
 
 pub use close::Finishing;
+pub use halves::{HalfSending, MessageReceiver, MessageSender, Unmatched};
 pub use open::MessageOpening;
 pub use send::Sending;
 
