@@ -25,6 +25,8 @@ mod wire;
 pub use carrier::{
     Finishing, HalfSending, MessageCarrier, MessageOpening, MessageReceiver, MessageSender, Sending, Unmatched,
 };
+#[cfg(feature = "futures")]
+pub use carrier::{MessageSink, MessageStream};
 pub use config::MessageConfig;
 pub use error::{CarrierError, ConfigFault, Phase, Refusal, Violation};
 pub use message::{Message, MessageBuf};

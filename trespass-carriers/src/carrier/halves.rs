@@ -205,7 +205,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageSender<T> {
         poll_fn(|cx| self.poll_close(cx))
     }
 
-    fn carrier(&self) -> MutexGuard<'_, MessageCarrier<T>> {
+    pub(super) fn carrier(&self) -> MutexGuard<'_, MessageCarrier<T>> {
         let mut carrier = self.shared.lock();
         if self.shared.unread.load(Ordering::Relaxed) && self.shared.unread.swap(false, Ordering::AcqRel) {
             carrier.inbox.discard();

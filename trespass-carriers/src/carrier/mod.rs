@@ -6,6 +6,8 @@ mod open;
 mod outbox;
 mod recv;
 mod send;
+#[cfg(feature = "futures")]
+mod sink;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -23,6 +25,8 @@ pub use close::Finishing;
 pub use halves::{HalfSending, MessageReceiver, MessageSender, Unmatched};
 pub use open::MessageOpening;
 pub use send::Sending;
+#[cfg(feature = "futures")]
+pub use sink::{MessageSink, MessageStream};
 
 /// Messages of any size up to a limit, whole and in order, over any track that loses nothing and keeps order.
 ///

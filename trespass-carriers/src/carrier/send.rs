@@ -232,7 +232,8 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         }
     }
 
-    fn try_message(&mut self, cut: &mut Cut, data: &[u8]) -> Result<(), TryError<CarrierError<T::Error>>> {
+    /// The same without a wait, and without a doorbell at its end.
+    pub(super) fn try_message(&mut self, cut: &mut Cut, data: &[u8]) -> Result<(), TryError<CarrierError<T::Error>>> {
         let (len, max) = (data.len(), self.sizes.max_message);
         if len <= self.sizes.eager_limit {
             self.try_send(data)
