@@ -257,3 +257,21 @@ fn halves_without_futures() {
     assert_eq!(sender.stats().messages_sent, 1);
     assert!(sender.eager_limit() < sender.max_message());
 }
+
+/// While a close is under way, there is nothing to receive: not even the end of the track.
+#[test]
+fn a_close_under_way_keeps_the_track_to_itself() {
+    let Pair { left, right, .. } = pair();
+    let (mut sender, mut receiver) = left.split();
+    // One message waits for credits, and the goodbye behind it.
+    let buf = sender.try_reserve(1).unwrap();
+    while sender.try_send(b"fill").is_ok() {}
+    sender.send_buf(buf).unwrap();
+    assert!(poll_once(&mut pin!(sender.close())).is_pending());
+    drop(right);
+    assert_eq!(receiver.try_recv().unwrap_err(), TryError::WouldBlock);
+    assert!(poll_once(&mut pin!(receiver.recv())).is_pending());
+    // The peer died before it could be told.
+    assert_eq!(block_on(sender.close()).unwrap_err().kind(), ErrorKind::Disconnected);
+    assert_eq!(block_on(receiver.recv()).unwrap_err().kind(), ErrorKind::Disconnected);
+}

@@ -99,7 +99,8 @@ pub struct MessageSender<T: Track<Delivery: Lossless + InOrder>> {
 }
 
 /// The half that receives: see [`MessageCarrier::split`]. Its calls are those of the whole carrier, with the same errors,
-/// costs and cancel safety. While the sender closes, there is nothing to receive; after it, kind `Closed`.
+/// costs and cancel safety. While the sender closes, there is nothing to receive; after it, kind `Closed`, or
+/// what kept the end from being clean.
 ///
 /// # Dropping it
 /// What had arrived and was not received is discarded, and so is what arrives later, as the sender's calls come across it:
