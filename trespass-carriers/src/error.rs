@@ -42,6 +42,9 @@ pub enum CarrierError<E> {
     /// There is no memory for a message that the peer announced; the track is closed. Kind `ResourceLimit`.
     #[error("no memory for a message of {0} bytes")]
     OutOfMemory(usize),
+    /// An item was given to a sink that was not ready: poll it first. Kind `Busy`.
+    #[error("the sink keeps an item already: wait until it is ready before the next one")]
+    NotReady,
     /// This end has finished or closed, or the peer has left. Kind `Closed`.
     #[error("the carrier is closed")]
     Closed,
@@ -61,6 +64,7 @@ impl<E: TransportError> TransportError for CarrierError<E> {
             Self::Protocol(_) => ErrorKind::Protocol,
             Self::ForeignBuffer => ErrorKind::ForeignBuffer,
             Self::OutOfMemory(_) => ErrorKind::ResourceLimit,
+            Self::NotReady => ErrorKind::Busy,
             Self::Closed => ErrorKind::Closed,
             Self::Track(error) => error.kind(),
         }

@@ -31,9 +31,11 @@ mod stream;
 mod wire;
 
 pub use carrier::{
-    Finishing, MessageCarrier, MessageOpening, RendezvousCarrier, RendezvousConfig, RendezvousMessage,
-    RendezvousOpening, Sending,
+    Finishing, HalfSending, MessageCarrier, MessageOpening, MessageReceiver, MessageSender, RendezvousCarrier,
+    RendezvousConfig, RendezvousMessage, RendezvousOpening, Sending, Unmatched,
 };
+#[cfg(feature = "futures")]
+pub use carrier::{MessageSink, MessageStream};
 pub use config::MessageConfig;
 pub use datagram::{
     DatagramCarrier, DatagramConfig, DatagramOpening, DatagramRecvHalf, DatagramSendHalf, DatagramSending,

@@ -112,6 +112,27 @@ async fn send_then_receive(carrier: &mut Carrier, data: &[u8]) {
 }
 
 #[test]
+fn halves_allocate_nothing() {
+    let pair = carriers(small(), MessageConfig::default());
+    let ((mut sender, _receiver), (_sender, mut receiver)) = (pair.left.split(), pair.right.split());
+    for len in [0, 64, 248, 249, 5000] {
+        let data = pattern(len, len);
+        let counted = steady(|| {
+            let mut sending = sender.send(&data);
+            let (mut sent, mut heard) = (false, false);
+            while !(sent && heard) {
+                sent = sent || poll_once(&mut sending).map(Result::unwrap).is_ready();
+                if let Ok(message) = receiver.try_recv() {
+                    assert!(*message.unwrap() == data);
+                    heard = true;
+                }
+            }
+        });
+        assert_eq!(counted.count_total, 0, "{len} bytes");
+    }
+}
+
+#[test]
 fn withdrawing_allocates_nothing() {
     let mut pair = carriers(small(), MessageConfig::default());
     let data = pattern(1, 5000);

@@ -1,11 +1,14 @@
 //! The message carrier: the state machines of this crate, joined to a track.
 
 mod close;
+mod halves;
 mod open;
 mod outbox;
 mod recv;
 mod rendezvous;
 mod send;
+#[cfg(feature = "futures")]
+mod sink;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -22,9 +25,12 @@ use crate::planted::{self, Bug};
 use crate::stats::Stats;
 
 pub use close::Finishing;
+pub use halves::{HalfSending, MessageReceiver, MessageSender, Unmatched};
 pub use open::MessageOpening;
 pub use rendezvous::{RendezvousCarrier, RendezvousConfig, RendezvousMessage, RendezvousOpening};
 pub use send::Sending;
+#[cfg(feature = "futures")]
+pub use sink::{MessageSink, MessageStream};
 
 /// Messages of any size up to a limit, whole and in order, over any track that loses nothing and keeps order.
 ///

@@ -24,7 +24,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     /// Kind `Oversize` above `max_message`: nothing was sent, the carrier lives on. `Closed` after a finish or close of this
     /// end, or when the peer has left; else what ended the track.
     pub fn send<'a>(&'a mut self, data: &'a [u8]) -> Sending<'a, T> {
-        let cut = Cut::new(data.len(), self.sizes.frame);
+        let cut = self.cut(data);
         Sending { carrier: self, data, cut, outcome: None }
     }
 
@@ -211,8 +211,41 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         Ok(())
     }
 
+    /// How `data` is cut where it does not fit a frame.
+    pub(super) fn cut(&self, data: &[u8]) -> Cut {
+        Cut::new(data.len(), self.sizes.frame)
+    }
+
+    /// Sends what is left of `data` after `cut`. Whoever gives up before it is ready has to [`withdraw`](Self::withdraw).
+    pub(super) fn poll_message(
+        &mut self,
+        cx: &mut Context<'_>,
+        cut: &mut Cut,
+        data: &[u8],
+    ) -> Poll<Result<(), CarrierError<T::Error>>> {
+        loop {
+            match self.try_message(cut, data) {
+                Ok(()) => return Poll::Ready(self.ring()),
+                Err(TryError::Failed(error)) => return Poll::Ready(Err(error)),
+                Err(TryError::WouldBlock) => ready!(self.poll_way(cx)),
+            }
+        }
+    }
+
+    /// The same without a wait, and without a doorbell at its end.
+    pub(super) fn try_message(&mut self, cut: &mut Cut, data: &[u8]) -> Result<(), TryError<CarrierError<T::Error>>> {
+        let (len, max) = (data.len(), self.sizes.max_message);
+        if len <= self.sizes.eager_limit {
+            self.try_send(data)
+        } else if len <= max {
+            self.try_segments(cut, data)
+        } else {
+            Err(TryError::Failed(CarrierError::Oversize { len, max }))
+        }
+    }
+
     /// Withdraws the message that was begun, at once if possible; else before anything else is sent.
-    fn withdraw(&mut self) {
+    pub(super) fn withdraw(&mut self) {
         if self.out.abandon() && self.advance() {
             let _ = self.ring();
         }
@@ -228,19 +261,6 @@ pub struct Sending<'a, T: Track<Delivery: Lossless + InOrder>> {
     outcome: Option<Result<(), CarrierError<T::Error>>>,
 }
 
-impl<T: Track<Delivery: Lossless + InOrder>> Sending<'_, T> {
-    fn try_advance(&mut self) -> Result<(), TryError<CarrierError<T::Error>>> {
-        let (len, max) = (self.data.len(), self.carrier.sizes.max_message);
-        if len <= self.carrier.sizes.eager_limit {
-            self.carrier.try_send(self.data)
-        } else if len <= max {
-            self.carrier.try_segments(&mut self.cut, self.data)
-        } else {
-            Err(TryError::Failed(CarrierError::Oversize { len, max }))
-        }
-    }
-}
-
 // Nothing in it is pinned.
 impl<T: Track<Delivery: Lossless + InOrder>> Unpin for Sending<'_, T> {}
 
@@ -252,13 +272,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> Future for Sending<'_, T> {
         if let Some(outcome) = &this.outcome {
             return Poll::Ready(outcome.clone());
         }
-        let outcome = loop {
-            match this.try_advance() {
-                Ok(()) => break this.carrier.ring(),
-                Err(TryError::Failed(error)) => break Err(error),
-                Err(TryError::WouldBlock) => ready!(this.carrier.poll_way(cx)),
-            }
-        };
+        let outcome = ready!(this.carrier.poll_message(cx, &mut this.cut, this.data));
         this.outcome = Some(outcome.clone());
         Poll::Ready(outcome)
     }
