@@ -216,10 +216,11 @@ macro_rules! recv_side {
             }
 
             fn poll_recv_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+                // Also where something was found by an earlier wait: a wait sends what was queued.
+                $first(&mut self.inner);
                 if self.found.is_some() {
                     return Poll::Ready(());
                 }
-                $first(&mut self.inner);
                 let look = || match self.inner.try_recv() {
                     Ok(buf) => {
                         self.found = Some(buf);
