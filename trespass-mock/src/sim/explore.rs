@@ -4,11 +4,10 @@ use std::fmt::Display;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::run::said;
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 
 /// The seed to replay.
 const SEED: &str = "TRESPASS_SEED";

@@ -7,8 +7,8 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use super::plan::{MockFault, MockPlan};
 use super::trouble::{Note, Trouble};
 use crate::clock::{MockDriver, MockTimer};
 use crate::fabric::MockNet;
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 
 /// How long a run may take by its own clock, unless it is told otherwise.
 const LIMIT: Duration = Duration::from_secs(3600);

@@ -1,7 +1,7 @@
 //! A plan at work: what it does to whom, and what is written down of a run.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use trespass_core::Timer;
@@ -10,7 +10,7 @@ use super::dice::{Dice, mixed};
 use super::plan::{MockEvent, MockFault, MockPlan, MockWhen};
 use crate::clock::MockTimer;
 use crate::fabric::FabricShared;
-use crate::sync::lock;
+use crate::sync::{Mutex, MutexGuard, lock};
 
 /// What a simulated net has, and no other.
 #[derive(Debug)]
