@@ -4,8 +4,8 @@
 //! with the same nonce, until there is an answer or the deadline passes; and whoever is asked gives the same answer to the
 //! same nonce. The kernel would ask again too, after four seconds.
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::io;
 use std::net::SocketAddr;
@@ -54,7 +54,12 @@ struct Listening {
     asking: HashMap<Source, (u64, u64)>,
     /// The tracks that were accepted, by who asked: the nonce, and what was answered. As many as there are seats.
     accepted: HashMap<Source, (u64, PrivateData, Arc<Member>)>,
+    /// Whom the user refused, and the nonce: the latest, at most [`REFUSALS`].
+    refused: VecDeque<(Source, u64)>,
 }
+
+/// How many refusals are remembered, to be said again where they were lost.
+const REFUSALS: usize = 256;
 
 /// What is looked for.
 pub(crate) struct Seeking {
@@ -142,9 +147,9 @@ impl Control {
         let shared = ListenerShared::new(self.config.backlog);
         let (seats, key) = (datagrams.config.tracks, random_key());
         let (token, local, _) = self.open(datagrams, addr, seats, key, |_, id| {
-            let (asking, accepted) = (HashMap::new(), HashMap::new());
+            let (asking, accepted, refused) = (HashMap::new(), HashMap::new(), VecDeque::new());
             let (datagrams, shared) = (Arc::clone(datagrams), Arc::clone(&shared));
-            Ok((Role::Listening(Box::new(Listening { _id: id, datagrams, shared, asking, accepted })), ()))
+            Ok((Role::Listening(Box::new(Listening { _id: id, datagrams, shared, asking, accepted, refused })), ()))
         })?;
         Ok((local, shared, Arc::new(Ticket { handle: Handle::new(self), token })))
     }
@@ -530,6 +535,10 @@ impl VerbsDriver {
             Some((_, _, member)) if !member.has_left() => member.shared.end(None),
             _ => {}
         }
+        if listening.refused.contains(&(source, nonce)) {
+            // So was the refusal.
+            return refuse(&asking.id, REFUSED);
+        }
         if let Some((_, earlier)) = listening.asking.get(&source).copied().filter(|(asked, _)| *asked == nonce) {
             // The same again, before the user has answered: the answer goes to the later one. Dropping the other refuses
             // it, and nobody waits for that any more.
@@ -542,7 +551,8 @@ impl VerbsDriver {
         }
         let shared = Arc::clone(&listening.shared);
         if !shared.push(Request { token: request, peer: asking.peer }) {
-            return refuse(&asking.id, BUSY);
+            // One that is closed will have no room later, either.
+            return refuse(&asking.id, if shared.is_open() { BUSY } else { REFUSED });
         }
         listening.asking.insert(source, (nonce, request));
         state.deadlines.insert((asking.deadline, request));
@@ -557,6 +567,10 @@ impl VerbsDriver {
             self.control.state().entries.get_mut(asking.asked)
         {
             listening.forget(asking, token);
+            if reason == REFUSED {
+                listening.refused.truncate(REFUSALS - 1);
+                listening.refused.push_front((asking.source, asking.hello.nonce));
+            }
         }
     }
 

@@ -218,6 +218,10 @@ impl ListenerShared {
         room
     }
 
+    pub(crate) fn is_open(&self) -> bool {
+        self.lock().open
+    }
+
     /// The next request; `None` where there is none; an error once closed.
     pub(crate) fn pop(&self) -> Result<Option<Request>, VerbsError> {
         let mut queue = self.lock();

@@ -96,7 +96,7 @@ impl VerbsDriver {
         };
         if !shared.push(Request { token, peer }) {
             state.entries.remove(token);
-            let _ = id.reject(BUSY);
+            let _ = id.reject(if shared.is_open() { BUSY } else { REFUSED });
             return;
         }
         let deadline = self.control.handshake_deadline();
