@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use futures_executor::block_on;
@@ -41,9 +42,19 @@ fn tracks(near: &VerbsFabric, far: &VerbsFabric) -> (ReliableTrack, ReliableTrac
 }
 
 async fn open(track: ReliableTrack, role: Role, fabric: &VerbsFabric) -> Carrier {
-    let messages = MessageConfig::default().with_max_message(64 << 20);
+    let messages = MessageConfig::default().with_max_message(61 << 20);
     let config = RendezvousConfig::new(fabric.clone()).with_messages(messages).with_lend_from(8192);
     RendezvousCarrier::open(track, role, config).await.expect("opened")
+}
+
+/// The accepting end, in a thread of its own.
+fn serve<T: Send + 'static>(
+    track: ReliableTrack,
+    fabric: &VerbsFabric,
+    talk: impl AsyncFnOnce(Carrier) -> T + Send + 'static,
+) -> JoinHandle<T> {
+    let fabric = fabric.clone();
+    std::thread::spawn(move || block_on(async { talk(open(track, Role::Acceptor, &fabric).await).await }))
 }
 
 fn pattern(seed: usize, len: usize) -> Vec<u8> {
@@ -89,9 +100,7 @@ fn messages_of_all_lengths_go_there_and_back() {
     let _alone = alone();
     let (near, far) = fabrics();
     let (one, other) = tracks(&near, &far);
-    let server = std::thread::spawn(move || {
-        block_on(async { pong(open(other, Role::Acceptor, &far).await).await });
-    });
+    let server = serve(other, &far, pong);
     block_on(async { ping(open(one, Role::Connector, &near).await, 64).await });
     server.join().expect("the server");
     assert_eq!((leaked_queue_pairs(), leaked_registrations()), (0, 0));
@@ -103,16 +112,13 @@ fn many_are_under_way_at_once() {
     let _alone = alone();
     let (near, far) = fabrics();
     let (one, other) = tracks(&near, &far);
-    let server = std::thread::spawn(move || {
-        block_on(async {
-            let mut carrier = open(other, Role::Acceptor, &far).await;
-            for seed in 0..200 {
-                let message = carrier.recv().await.expect("received").expect("a message");
-                assert!(*message == pattern(seed, 65536), "message {seed}");
-            }
-            // The peer says goodbye, once it knows that all is read.
-            assert!(carrier.recv().await.expect("the end").is_none());
-        });
+    let server = serve(other, &far, async move |mut carrier| {
+        for seed in 0..200 {
+            let message = carrier.recv().await.expect("received").expect("a message");
+            assert!(*message == pattern(seed, 65536), "message {seed}");
+        }
+        // The peer says goodbye, once it knows that all is read.
+        assert!(carrier.recv().await.expect("the end").is_none());
     });
     block_on(async {
         let mut carrier = open(one, Role::Connector, &near).await;
@@ -129,6 +135,37 @@ fn many_are_under_way_at_once() {
     server.join().expect("the server");
 }
 
+/// The next message is being read, one ahead, when its reader has had enough: that is no failure, at either end.
+#[test]
+fn a_close_while_one_is_read_is_clean() {
+    needs_rdma!();
+    let _alone = alone();
+    let (near, far) = fabrics();
+    for _ in 0..5 {
+        let (one, other) = tracks(&near, &far);
+        let (all_lent, lent) = std::sync::mpsc::channel();
+        let server = serve(other, &far, async move |mut carrier| {
+            lent.recv().expect("the lender");
+            let message = carrier.recv().await.expect("received").expect("a message");
+            assert!(*message == pattern(0, 1 << 20));
+            carrier.close().await
+        });
+        block_on(async {
+            let mut carrier = open(one, Role::Connector, &near).await;
+            for seed in 0..3 {
+                lend(&mut carrier, seed, 1 << 20).await.expect("sent");
+            }
+            all_lent.send(()).expect("the reader");
+            assert_eq!(carrier.close().await, Ok(()));
+            for _ in 0..3 {
+                assert!(carrier.returned().await.is_some());
+            }
+        });
+        assert_eq!(server.join().expect("the server"), Ok(()));
+    }
+    assert_eq!((leaked_queue_pairs(), leaked_registrations()), (0, 0));
+}
+
 /// The reader goes away at any moment: the lender has all its memory back, and learns that the peer is gone.
 #[test]
 fn a_reader_that_goes_gives_all_memory_back() {
@@ -137,16 +174,12 @@ fn a_reader_that_goes_gives_all_memory_back() {
     let (near, far) = fabrics();
     for round in 0..20 {
         let (one, other) = tracks(&near, &far);
-        let theirs = far.clone();
-        let server = std::thread::spawn(move || {
-            block_on(async {
-                let mut carrier = open(other, Role::Acceptor, &theirs).await;
-                for seed in 0..round % 5 {
-                    let message = carrier.recv().await.expect("received").expect("a message");
-                    assert!(*message == pattern(seed, 1 << 20));
-                }
-                // In the middle of the next, likely.
-            });
+        let server = serve(other, &far, async move |mut carrier| {
+            for seed in 0..round % 5 {
+                let message = carrier.recv().await.expect("received").expect("a message");
+                assert!(*message == pattern(seed, 1 << 20));
+            }
+            // In the middle of the next, likely.
         });
         block_on(async {
             let mut carrier = open(one, Role::Connector, &near).await;
@@ -182,19 +215,15 @@ fn a_lender_that_goes_is_found_out() {
     let (near, far) = fabrics();
     for round in 0..20 {
         let (one, other) = tracks(&near, &far);
-        let theirs = far.clone();
-        let server = std::thread::spawn(move || {
-            block_on(async {
-                let mut carrier = open(other, Role::Acceptor, &theirs).await;
-                let mut seed = 0;
-                loop {
-                    match carrier.recv().await {
-                        Ok(message) => assert!(*message.expect("no goodbye") == pattern(seed, 1 << 20)),
-                        Err(error) => break error,
-                    }
-                    seed += 1;
+        let server = serve(other, &far, async move |mut carrier| {
+            let mut seed = 0;
+            loop {
+                match carrier.recv().await {
+                    Ok(message) => assert!(*message.expect("no goodbye") == pattern(seed, 1 << 20)),
+                    Err(error) => break error,
                 }
-            })
+                seed += 1;
+            }
         });
         block_on(async {
             let mut carrier = open(one, Role::Connector, &near).await;
@@ -218,9 +247,7 @@ fn nothing_is_left_behind() {
     let (near, far) = fabrics();
     let round = |count| {
         let (one, other) = tracks(&near, &far);
-        let theirs = far.clone();
-        let server =
-            std::thread::spawn(move || block_on(async { pong(open(other, Role::Acceptor, &theirs).await).await }));
+        let server = serve(other, &far, pong);
         block_on(async { ping(open(one, Role::Connector, &near).await, count).await });
         server.join().expect("the server");
     };

@@ -252,11 +252,16 @@ where
         self.messages.inbox.discard();
         self.messages.fan_out.writer().register(cx.waker());
         loop {
+            // What the own device still reads the peer may not have back: to take it away then would fail the read.
+            let reading = self.poll_unread().is_pending();
             self.messages.take_in();
-            self.messages.discard_lent();
+            if !reading {
+                self.messages.discard_lent();
+            }
             self.collect();
-            if self.lent.is_empty() || self.messages.closing.is_some() {
-                return Poll::Ready(self.patience.is_none() || self.lent.is_empty());
+            let over = !reading && self.lent.is_empty();
+            if over || self.messages.closing.is_some() {
+                return Poll::Ready(over || self.patience.is_none());
             }
             let (timer, timeout) = (self.fabric.timer(), self.messages.config.close_timeout);
             let patience = self.patience.get_or_insert_with(|| timer.sleep(timeout));

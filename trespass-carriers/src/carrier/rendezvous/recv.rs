@@ -148,6 +148,20 @@ where
         }
     }
 
+    /// Ready when nothing is being read any more: for an end, when nobody wants it.
+    pub(super) fn poll_unread(&mut self) -> Poll<()> {
+        if self.fetching.as_ref().is_some_and(|fetching| fetching.into.is_some()) {
+            // The device has not heard of it.
+            self.fetching = None;
+        }
+        if self.fetching.is_some() {
+            // What went wrong with it is the end of the track, which the close tells.
+            let _ = ready!(self.poll_fetch());
+            self.fetching = None;
+        }
+        Poll::Ready(())
+    }
+
     /// The message is here: the peer may have its memory back, and the next one is begun if it is lent too.
     fn fetched(&mut self, message: RendezvousMessage<F>) -> RendezvousMessage<F> {
         self.fetching = None;
