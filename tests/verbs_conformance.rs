@@ -1,16 +1,14 @@
 //! Real verbs keep the contract: the same properties as for the mock, between two devices.
 #![cfg(feature = "verbs")]
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
 use trespass_conformance::{Deadlines, Fabrics, Harness, MemoryHarness};
 use trespass_verbs::{ReliableTrack, VerbsConfig, VerbsFabric};
 
 #[path = "support/rdma.rs"]
 mod rdma;
-
-const DEADLINES: Deadlines = Deadlines { handshake: Duration::from_secs(2), close: Duration::from_secs(2) };
+#[path = "support/verbs_harness.rs"]
+mod verbs_harness;
+use verbs_harness::harness_of_verbs;
 
 /// The two devices of the machine, or one that plays both parts.
 struct VerbsHarness;
@@ -23,39 +21,7 @@ fn fabrics(deadlines: Deadlines) -> Fabrics<VerbsFabric> {
 }
 
 impl Harness for VerbsHarness {
-    type Fabric = VerbsFabric;
-
-    fn fabrics(&self) -> Fabrics<VerbsFabric> {
-        fabrics(Deadlines { handshake: Duration::from_secs(20), close: Duration::from_secs(20) })
-    }
-
-    fn hasty_fabrics(&self) -> Fabrics<VerbsFabric> {
-        fabrics(DEADLINES)
-    }
-
-    fn listen_addr(&self) -> SocketAddr {
-        SocketAddr::new(rdma::addresses().1, 0)
-    }
-
-    fn vacant_addr(&self) -> SocketAddr {
-        SocketAddr::new(rdma::addresses().1, 1)
-    }
-
-    fn deadlines(&self) -> Deadlines {
-        DEADLINES
-    }
-
-    fn scale(&self) -> f64 {
-        0.1
-    }
-
-    fn doorbells(&self, track: &ReliableTrack) -> Option<u64> {
-        Some(track.counters().send_doorbells)
-    }
-
-    fn arms(&self, track: &ReliableTrack) -> Option<u64> {
-        Some(track.counters().arms)
-    }
+    harness_of_verbs!(VerbsFabric, ReliableTrack);
 
     fn unavailable(&self) -> Option<String> {
         rdma::unavailable()

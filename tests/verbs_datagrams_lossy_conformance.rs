@@ -1,13 +1,12 @@
 //! Datagram tracks over real unreliable queue pairs keep the contract over a network that loses and reorders, too.
 #![cfg(feature = "verbs")]
 
-use std::net::SocketAddr;
-
-use trespass_conformance::{Deadlines, Fabrics, Harness};
+use trespass_conformance::Harness;
 use trespass_verbs::{UnreliableTrack, VerbsDatagrams};
 
-use harness::Datagrams;
+use harness::fabrics;
 use netem::Share;
+use verbs_harness::harness_of_verbs;
 
 #[path = "support/verbs_datagrams_harness.rs"]
 mod harness;
@@ -15,6 +14,8 @@ mod harness;
 mod netem;
 #[path = "support/rdma.rs"]
 mod rdma;
+#[path = "support/verbs_harness.rs"]
+mod verbs_harness;
 
 /// Over links that are bad for as long as any property is checked. What is late is at most 2 ms late, which is far within
 /// what the kit waits for.
@@ -31,42 +32,10 @@ impl Lossy {
 }
 
 impl Harness for Lossy {
-    type Fabric = VerbsDatagrams;
-
-    fn fabrics(&self) -> Fabrics<VerbsDatagrams> {
-        Datagrams.fabrics()
-    }
-
-    fn hasty_fabrics(&self) -> Fabrics<VerbsDatagrams> {
-        Datagrams.hasty_fabrics()
-    }
-
-    fn listen_addr(&self) -> SocketAddr {
-        Datagrams.listen_addr()
-    }
-
-    fn vacant_addr(&self) -> SocketAddr {
-        Datagrams.vacant_addr()
-    }
-
-    fn deadlines(&self) -> Deadlines {
-        Datagrams.deadlines()
-    }
-
-    fn scale(&self) -> f64 {
-        Datagrams.scale()
-    }
-
-    fn doorbells(&self, track: &UnreliableTrack) -> Option<u64> {
-        Datagrams.doorbells(track)
-    }
-
-    fn arms(&self, track: &UnreliableTrack) -> Option<u64> {
-        Datagrams.arms(track)
-    }
+    harness_of_verbs!(VerbsDatagrams, UnreliableTrack);
 
     fn unavailable(&self) -> Option<String> {
-        Datagrams.unavailable().or_else(netem::foreign)
+        rdma::unavailable().or_else(netem::foreign)
     }
 }
 

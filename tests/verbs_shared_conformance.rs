@@ -1,7 +1,6 @@
 //! Tracks that share their queues keep the contract, but for what it says of receivers that stall.
 #![cfg(feature = "verbs")]
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use trespass_conformance::{Deadlines, Fabrics, Harness, properties};
@@ -9,9 +8,10 @@ use trespass_verbs::{SharedConfig, SharedTrack, VerbsConfig, VerbsShared};
 
 #[path = "support/rdma.rs"]
 mod rdma;
+#[path = "support/verbs_harness.rs"]
+mod verbs_harness;
 use rdma::needs_rdma;
-
-const DEADLINES: Deadlines = Deadlines { handshake: Duration::from_secs(2), close: Duration::from_secs(2) };
+use verbs_harness::harness_of_verbs;
 
 struct SharedHarness;
 
@@ -25,42 +25,10 @@ fn fabrics(deadlines: Deadlines) -> Fabrics<VerbsShared> {
 }
 
 impl Harness for SharedHarness {
-    type Fabric = VerbsShared;
-
-    fn fabrics(&self) -> Fabrics<VerbsShared> {
-        fabrics(Deadlines { handshake: Duration::from_secs(20), close: Duration::from_secs(20) })
-    }
-
-    fn hasty_fabrics(&self) -> Fabrics<VerbsShared> {
-        fabrics(DEADLINES)
-    }
-
-    fn listen_addr(&self) -> SocketAddr {
-        SocketAddr::new(rdma::addresses().1, 0)
-    }
-
-    fn vacant_addr(&self) -> SocketAddr {
-        SocketAddr::new(rdma::addresses().1, 1)
-    }
-
-    fn deadlines(&self) -> Deadlines {
-        DEADLINES
-    }
+    harness_of_verbs!(VerbsShared, SharedTrack);
 
     fn patience(&self) -> Duration {
         Duration::from_secs(6)
-    }
-
-    fn scale(&self) -> f64 {
-        0.1
-    }
-
-    fn doorbells(&self, track: &SharedTrack) -> Option<u64> {
-        Some(track.counters().send_doorbells)
-    }
-
-    fn arms(&self, track: &SharedTrack) -> Option<u64> {
-        Some(track.counters().arms)
     }
 }
 

@@ -52,13 +52,10 @@ fn subscribe<T: Track<Delivery: Lossless + InOrder>>(subscriber: &mut Subscriber
     within(subscriber.subscribe(topic)).expect("subscribes");
 }
 
-/// Publishes until `count` get it: requests take their time.
+/// Publishes to `count` subscribers, once they are there: requests take their time.
 fn publish_to(publisher: &Publisher, count: usize, topic: &str, payload: &[u8]) {
-    let start = std::time::Instant::now();
-    while publisher.publish(topic, payload).expect("publishes") < count {
-        assert!(start.elapsed() < PATIENCE, "{count} subscribers never came");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    assert!(publisher.wait_for(Some(topic), PATIENCE, |there| there >= count), "{count} subscribers never came");
+    assert!(publisher.publish(topic, payload).expect("publishes") >= count);
 }
 
 /// An event: its topic, its payload, how many were missed, and whether it was retained.
@@ -194,11 +191,7 @@ fn death_disturbs_nobody<F: ThreadFabric<Track: Track<Delivery: Lossless + InOrd
         drop(dies);
         publisher.publish("t", &[round]).expect("publishes");
         until(&mut lives, &[round]);
-        let start = std::time::Instant::now();
-        while publisher.subscribers() > 1 {
-            assert!(start.elapsed() < PATIENCE, "a dead subscriber is never forgotten");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        assert!(publisher.wait_for(None, PATIENCE, |there| there == 1), "a dead subscriber is never forgotten");
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -57,6 +57,8 @@ pub(crate) struct Publisher {
 struct Shared {
     config: PublisherConfig,
     state: Mutex<State>,
+    /// A subscriber came or went, or asked for a topic.
+    audience: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -107,7 +109,7 @@ impl Subscription {
 
 impl Publisher {
     pub(crate) fn new(config: PublisherConfig) -> Self {
-        Self { shared: Arc::new(Shared { config, state: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { config, state: Mutex::default(), audience: Condvar::new() }) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -147,9 +149,13 @@ impl Publisher {
         Ok(woken.len())
     }
 
-    /// How many subscribers there are.
-    pub(crate) fn subscribers(&self) -> usize {
-        self.state().subscribers.len()
+    /// Waits until so many subscribers are there as `enough` wants, of those of `topic` or of all; for so long at most. Whether
+    /// they are.
+    pub(crate) fn wait_for(&self, topic: Option<&str>, within: Duration, enough: impl Fn(usize) -> bool) -> bool {
+        let wanted = |one: &&Subscription| topic.is_none_or(|topic| one.topics.contains(topic));
+        let too_few = |state: &mut State| !enough(state.subscribers.values().filter(wanted).count());
+        let waited = self.shared.audience.wait_timeout_while(self.state(), within, too_few);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     /// Publishes no more. Subscribers get what waits for them, if they take it in time, and a goodbye.
@@ -202,6 +208,7 @@ impl<'a, T: Track<Delivery: Lossless + InOrder>> Seat<'a, T> {
             Subscription { topics: BTreeSet::new(), queue: VecDeque::new(), missed: 0, changed: Arc::clone(&changed) };
         state.subscribers.insert(id, subscription);
         drop(state);
+        publisher.shared.audience.notify_all();
         Self { publisher, feed, id, changed, next: None, draining: None }
     }
 
@@ -268,6 +275,8 @@ impl<'a, T: Track<Delivery: Lossless + InOrder>> Seat<'a, T> {
             }
             Request::Unsubscribe(topic) => _ = subscription.topics.remove(&topic),
         }
+        drop(state);
+        self.publisher.shared.audience.notify_all();
         Ok(())
     }
 }
@@ -276,5 +285,6 @@ impl<T: Track<Delivery: Lossless + InOrder>> Drop for Seat<'_, T> {
     fn drop(&mut self) {
         let gone = self.publisher.state().subscribers.remove(&self.id);
         drop(gone);
+        self.publisher.shared.audience.notify_all();
     }
 }
