@@ -4,7 +4,7 @@
 //! Every frame carries how many receives its sender has *posted* since the start, so that its receiver knows up to which
 //! frame it may send. The counts are cumulative: one that comes late or twice does no harm. An end sends a frame only
 //! while fewer were sent than were granted; so there is always a receive posted for it, and a receiver that is not ready
-//! is never met.
+//! is never met (where receives are shared it may be, for a moment: `Limits::recv_shared`).
 //!
 //! The last of the credits are kept back for control, each [`Rank`] down to a floor of its own: data leaves
 //! [`CONTROL_RESERVE`], an Abort one fewer, a Fin one fewer, a Bye one fewer, and only a Credit uses the very last. Fin and Bye

@@ -14,6 +14,7 @@
 #![allow(clippy::type_complexity)]
 
 mod carrier;
+mod closing;
 mod config;
 mod credit;
 mod datagram;

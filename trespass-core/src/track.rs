@@ -29,7 +29,8 @@ pub struct Limits {
     pub recv_slots: usize,
     /// The receive buffers are a share of those of several tracks. Then a receiver that holds all of its own does not stall
     /// its peer, as it does elsewhere, but ends when one more message comes: the peer may not have more messages under way
-    /// than [`posted`](RecvSide::posted) allows. Carriers keep to that by their credits.
+    /// than [`posted`](RecvSide::posted) allows. Carriers keep to that by their credits. What `posted` allows is then promised,
+    /// and backed as it is needed: the device may be without a receive for a moment, and the peer's comes again by itself.
     pub recv_shared: bool,
 }
 

@@ -4,21 +4,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use trespass_core::{Endpoint, InOrder, Lossless, Timer, Track};
+use trespass_core::{InOrder, Lossless, Timer, Track};
 
 use crate::carrier::MessageCarrier;
+use crate::closing::Closing;
 use crate::error::{CarrierError, Phase};
 use crate::planted::{self, Bug};
-
-/// How far a close has come.
-pub(crate) enum Closing<T: Endpoint> {
-    Under {
-        deadline: <T::Timer as Timer>::Sleep,
-        /// The goodbye is queued: the track waits until all has arrived.
-        said: bool,
-    },
-    Over(Result<(), CarrierError<T::Error>>),
-}
 
 impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     /// Says that no more messages come, after all that are queued. The other direction goes on: this end may go on

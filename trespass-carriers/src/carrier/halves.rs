@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use trespass_core::{Carrier, InOrder, Lossless, Track, TryError, Unsent};
 
 use crate::carrier::MessageCarrier;
-use crate::carrier::close::Closing;
+use crate::closing::Closing;
 use crate::error::CarrierError;
 use crate::message::{Message, MessageBuf};
 use crate::segment::Cut;

@@ -16,6 +16,7 @@ use std::task::{Context, Poll};
 
 use trespass_core::{Carrier, ErrorKind, FanOut, InOrder, Lossless, Role, Track, TransportError};
 
+use crate::closing::Closing;
 use crate::config::MessageConfig;
 use crate::credit::Credits;
 use crate::error::CarrierError;
@@ -83,7 +84,7 @@ pub struct MessageCarrier<T: Track<Delivery: Lossless + InOrder>> {
     recv_error: Option<CarrierError<T::Error>>,
     /// The peer said that it reads no more.
     peer_left: bool,
-    closing: Option<close::Closing<T>>,
+    closing: Option<Closing<T>>,
     fan_out: FanOut,
     sizes: Sizes,
     lends: Lends,

@@ -4,20 +4,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use trespass_core::{Endpoint, ErrorKind, InOrder, Lossless, Timer, Track, TransportError, TryError};
+use trespass_core::{ErrorKind, InOrder, Lossless, Timer, Track, TransportError, TryError};
 
+use crate::closing::Closing;
 use crate::error::{CarrierError, Phase};
 use crate::stream::link::{Link, Side};
-
-/// How far a close has come.
-pub(super) enum Closing<T: Endpoint> {
-    Under {
-        deadline: <T::Timer as Timer>::Sleep,
-        /// The goodbye is queued: the track waits until all has arrived.
-        said: bool,
-    },
-    Over(Result<(), CarrierError<T::Error>>),
-}
 
 impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
     /// Says that no more bytes come, and waits until the peer's device has them all.

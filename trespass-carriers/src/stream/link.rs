@@ -7,10 +7,10 @@ use std::task::{Context, Poll, ready};
 
 use trespass_core::{ErrorKind, FanOut, InOrder, Lossless, Track, TransportError, WakerSlot};
 
+use crate::closing::Closing;
 use crate::credit::Credits;
 use crate::error::CarrierError;
 use crate::opening::Opened;
-use crate::stream::close::Closing;
 use crate::stream::config::StreamConfig;
 use crate::stream::inbound::Inbound;
 use crate::stream::outbound::Outbound;

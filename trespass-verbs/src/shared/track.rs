@@ -38,7 +38,9 @@ struct About {
 /// It keeps what the contract says of reliable tracks but for one clause: **F5**. A receiver that holds all its buffers does not
 /// stall its peer: the device would have to stall everybody's. So the peer may never have more messages under way than
 /// [`posted`](RecvSide::posted) was; carriers see to that by their credits. A peer that does not keep to it is ended, with
-/// kind `Protocol`, and disturbs nobody: [`Limits::recv_shared`](trespass_core::Limits) says so.
+/// kind `Protocol`, and disturbs nobody: [`Limits::recv_shared`](trespass_core::Limits) says so. Receives are posted for all tracks
+/// together, more as the device runs low ([`SharedConfig`](crate::SharedConfig)): after a burst that none was posted for peers meet a
+/// receiver that is not ready, and come again after `min_rnr_timer`.
 ///
 /// Costs: as for a [`ReliableTrack`](crate::ReliableTrack); in addition every batch of messages takes the lock of the shared
 /// queues and that of each inbox that gets some, and a receiver that sleeps while sends are under way has an event for
