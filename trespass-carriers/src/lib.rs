@@ -26,6 +26,7 @@ mod message;
 mod opening;
 mod planted;
 mod pool;
+mod pulse;
 mod segment;
 mod stats;
 mod stream;

@@ -104,6 +104,8 @@ macro_rules! __with_properties {
                 reliable a_close_sends_what_is_queued ["K7", "K4"]
                 reliable both_carriers_may_close_at_once ["K7"]
                 reliable a_carrier_close_has_a_deadline ["K7"]
+                reliable a_peer_that_stands_still_is_found ["K8"]
+                reliable a_limit_to_one_call_loses_nothing ["K8", "K5"]
             }
             datagrams {
                 datagram a_datagram_arrives_whole_or_not_at_all ["D1", "D2", "B3"]

@@ -82,6 +82,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
             return Closing::Over(self.ended_before());
         };
         let deadline = track.timer().sleep(self.config.close_timeout);
+        self.pulse.stop();
         self.out.leave();
         Closing::Under { deadline, said: false }
     }

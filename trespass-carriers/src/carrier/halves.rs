@@ -6,12 +6,13 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use trespass_core::{Carrier, InOrder, Lossless, Track, TryError, Unsent};
 
-use crate::carrier::MessageCarrier;
+use crate::carrier::{MessageCarrier, limited};
 use crate::closing::Closing;
-use crate::error::CarrierError;
+use crate::error::{CarrierError, Phase};
 use crate::message::{Message, MessageBuf};
 use crate::segment::Cut;
 use crate::stats::Stats;
@@ -136,6 +137,19 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageSender<T> {
         HalfSending { sender: self, data, cut, outcome: None }
     }
 
+    /// See [`MessageCarrier::send_within`].
+    ///
+    /// # Errors
+    /// As [`MessageCarrier::send_within`].
+    pub fn send_within<'a>(
+        &'a mut self,
+        limit: Duration,
+        data: &'a [u8],
+    ) -> impl Future<Output = Result<(), CarrierError<T::Error>>> + use<'a, T> {
+        let timer = self.shared.lock().timer();
+        limited(timer, limit, Phase::Send, self.send(data))
+    }
+
     /// See [`MessageCarrier::try_send`].
     ///
     /// # Errors
@@ -256,6 +270,18 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageReceiver<T> {
     /// As [`MessageCarrier::recv`].
     pub fn recv(&mut self) -> impl Future<Output = Result<Option<Message<T>>, CarrierError<T::Error>>> + use<'_, T> {
         poll_fn(|cx| self.poll_recv(cx))
+    }
+
+    /// See [`MessageCarrier::recv_within`].
+    ///
+    /// # Errors
+    /// As [`MessageCarrier::recv_within`].
+    pub fn recv_within(
+        &mut self,
+        limit: Duration,
+    ) -> impl Future<Output = Result<Option<Message<T>>, CarrierError<T::Error>>> + use<'_, T> {
+        let timer = self.carrier().and_then(|carrier| carrier.timer());
+        limited(timer, limit, Phase::Receive, self.recv())
     }
 
     /// The whole carrier again, as it was.

@@ -13,16 +13,20 @@ mod sink;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use trespass_core::{Carrier, ErrorKind, FanOut, InOrder, Lossless, Role, Track, TransportError};
+use trespass_core::{
+    Carrier, Endpoint, ErrorKind, FanOut, InOrder, Lossless, Role, Timer, Track, TransportError, within,
+};
 
 use crate::closing::Closing;
 use crate::config::MessageConfig;
 use crate::credit::Credits;
-use crate::error::CarrierError;
+use crate::error::{CarrierError, Phase};
 use crate::inbox::Inbox;
 use crate::lends::Lends;
 use crate::planted::{self, Bug};
+use crate::pulse::Pulse;
 use crate::stats::Stats;
 
 pub use close::Finishing;
@@ -70,6 +74,11 @@ pub use sink::{MessageSink, MessageStream};
 /// buffers: up to `spill_limit` bytes. Two ends that each send less than that before they receive always get through;
 /// beyond it a send waits until the peer's application receives.
 ///
+/// # A peer that is gone
+/// While this end waits it beats, as `keepalive` says, so that the track notices a machine or link that is gone; with an
+/// `idle_timeout` it ends where the peer says nothing for too long, whatever the reason: see [`MessageConfig`].
+/// [`send_within`](Self::send_within) and [`recv_within`](Self::recv_within) bound a single call.
+///
 /// # Ends
 /// [`finish`](Self::finish) says that no more messages come, and leaves the other direction alone. [`close`](Self::close)
 /// says that nothing will be read any more either, and ends the track. A carrier that is dropped without either is, to its
@@ -88,6 +97,7 @@ pub struct MessageCarrier<T: Track<Delivery: Lossless + InOrder>> {
     fan_out: FanOut,
     sizes: Sizes,
     lends: Lends,
+    pulse: Pulse<T::Timer>,
     stats: Stats,
     config: MessageConfig,
 }
@@ -134,6 +144,11 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     /// peer was started again, and knows nothing of what was said before.
     pub fn peer_incarnation(&self) -> u64 {
         self.sizes.peer_incarnation
+    }
+
+    /// The clock of the track; `None` once that has ended.
+    pub(crate) fn timer(&self) -> Option<T::Timer> {
+        self.track.as_ref().map(Endpoint::timer)
     }
 
     /// The track below, for its limits and addresses; `None` once it has ended.
@@ -211,6 +226,19 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     /// Kind `TimedOut` past `close_timeout`; else what kept the end from being clean.
     pub fn close(&mut self) -> impl Future<Output = Result<(), CarrierError<T::Error>>> + use<'_, T> {
         poll_fn(|cx| self.poll_close(cx))
+    }
+}
+
+/// What `future` comes to, with a limit in time. Without a clock there is no track either, and nothing that would wait.
+async fn limited<T: Timer, R, E>(
+    timer: Option<T>,
+    limit: Duration,
+    phase: Phase,
+    future: impl Future<Output = Result<R, CarrierError<E>>>,
+) -> Result<R, CarrierError<E>> {
+    match timer {
+        Some(timer) => within(&timer, limit, future).await.unwrap_or(Err(CarrierError::TimedOut(phase))),
+        None => future.await,
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::future::{Future, poll_fn};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use trespass_core::{InOrder, Lossless, Track, TryError};
 
-use crate::carrier::MessageCarrier;
-use crate::error::{CarrierError, Violation};
+use crate::carrier::{MessageCarrier, limited};
+use crate::error::{CarrierError, Phase, Violation};
 use crate::inbox::OutOfMemory;
 use crate::message::{Message, Payload};
 use crate::planted::{self, Bug};
@@ -50,6 +51,19 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     /// As [`try_recv`](Self::try_recv), never `WouldBlock`.
     pub fn recv(&mut self) -> impl Future<Output = Result<Option<Message<T>>, CarrierError<T::Error>>> + use<'_, T> {
         poll_fn(|cx| self.poll_recv(cx))
+    }
+
+    /// [`recv`](Self::recv), for `limit` at most: after it nothing is lost, and the carrier lives on. Costs an alarm where it has
+    /// to wait.
+    ///
+    /// # Errors
+    /// As `recv`; kind `TimedOut` with [`Phase::Receive`] past the limit.
+    pub fn recv_within(
+        &mut self,
+        limit: Duration,
+    ) -> impl Future<Output = Result<Option<Message<T>>, CarrierError<T::Error>>> + use<'_, T> {
+        let timer = self.timer();
+        limited(timer, limit, Phase::Receive, self.recv())
     }
 
     /// Ready when [`try_recv`](Self::try_recv) would not say `WouldBlock`. One waker, which this shares with

@@ -3,12 +3,13 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use trespass_core::{InOrder, Lossless, Track, TryError, Unsent};
 
-use crate::carrier::MessageCarrier;
+use crate::carrier::{MessageCarrier, limited};
 use crate::credit::Rank;
-use crate::error::CarrierError;
+use crate::error::{CarrierError, Phase};
 use crate::message::MessageBuf;
 use crate::segment::{Cut, Segment};
 use crate::wire::{HEADER, Kind, stamp_total};
@@ -26,6 +27,20 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     pub fn send<'a>(&'a mut self, data: &'a [u8]) -> Sending<'a, T> {
         let cut = self.cut(data);
         Sending { carrier: self, data, cut, outcome: None }
+    }
+
+    /// [`send`](Self::send), for `limit` at most: a message that is not on its way by then is withdrawn, and the carrier lives
+    /// on. Costs an alarm where it has to wait.
+    ///
+    /// # Errors
+    /// As `send`; kind `TimedOut` with [`Phase::Send`] past the limit.
+    pub fn send_within<'a>(
+        &'a mut self,
+        limit: Duration,
+        data: &'a [u8],
+    ) -> impl Future<Output = Result<(), CarrierError<T::Error>>> + use<'a, T> {
+        let timer = self.timer();
+        limited(timer, limit, Phase::Send, self.send(data))
     }
 
     /// Queues `data` as one message of up to [`eager_limit`](Self::eager_limit) bytes. Nothing goes out before a

@@ -98,6 +98,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
             return Closing::Over(self.ended_before());
         };
         let deadline = track.timer().sleep(self.config.close_timeout);
+        self.pulse.stop();
         self.drained.clear();
         self.out.leave();
         Closing::Under { deadline, said: false }

@@ -11,6 +11,7 @@ use crate::closing::Closing;
 use crate::credit::Credits;
 use crate::error::CarrierError;
 use crate::opening::Opened;
+use crate::pulse::Pulse;
 use crate::stream::config::StreamConfig;
 use crate::stream::inbound::Inbound;
 use crate::stream::outbound::Outbound;
@@ -47,6 +48,7 @@ pub(super) struct Link<T: Track<Delivery: Lossless + InOrder>> {
     /// How many bytes a frame takes.
     room: usize,
     pub(super) peer_incarnation: u64,
+    pub(super) pulse: Pulse<T::Timer>,
     pub(super) stats: StreamStats,
     pub(super) config: StreamConfig,
 }
@@ -77,6 +79,7 @@ impl Side {
 impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
     pub(super) fn new(opened: Opened<T>, config: StreamConfig) -> Self {
         let Opened { track, fan_out, agreement, credits } = opened;
+        let pulse = Pulse::start(config.vigilance(), &agreement, &track.timer(), fan_out.waker());
         let mut link = Self {
             track: Some(track),
             credits,
@@ -93,6 +96,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
             writer_waits: false,
             room: agreement.send_frame - HEADER,
             peer_incarnation: agreement.peer_incarnation,
+            pulse,
             stats: StreamStats::default(),
             config,
         };
