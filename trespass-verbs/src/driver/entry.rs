@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use trespass_core::WakerSlot;
 
-use super::datagrams::{Asking, PortEntry, Seeking};
+use super::asking::Asking;
+use super::datagrams::{PortEntry, Seeking};
 use crate::error::VerbsError;
 use crate::hub::Member;
 use crate::promise::Promise;

@@ -27,6 +27,7 @@ use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 use crate::timer::{Clock, VerbsTimer};
 
 mod again;
+mod asking;
 mod datagrams;
 mod entry;
 mod handshake;
