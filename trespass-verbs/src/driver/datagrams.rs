@@ -15,6 +15,7 @@ use rdma_mummy_sys::{ibv_ah_attr, ud_t};
 
 use super::asking::Listening;
 use super::entry::{Entry, ListenerShared};
+use super::failures::{Failed, REMOVED};
 use super::handshake::{BUSY, EXPIRED};
 use super::setup::listen_error;
 use super::{Control, Handle, Ticket, VerbsDriver};
@@ -92,10 +93,18 @@ impl PortEntry {
         Self { port, role }
     }
 
+    /// What requests of tracks wait in, where there may be any.
+    pub(super) fn listener(&self) -> Option<&Arc<ListenerShared>> {
+        match &self.role {
+            Role::Listening(listening) => Some(&listening.shared),
+            Role::Silent | Role::Addressed { .. } => None,
+        }
+    }
+
     /// Ends it.
     pub(super) fn shut(self) {
-        if let Role::Listening(listening) = &self.role {
-            drop(listening.shared.close());
+        if let Some(listener) = self.listener() {
+            drop(listener.close());
         }
         self.port.end(None);
     }
@@ -316,7 +325,7 @@ impl VerbsDriver {
                 let why = system().to_string();
                 self.fail_seeking(token, |_| VerbsError::Device { action: "connect", why });
             }
-            CmEventKind::DeviceRemoved => self.end_tracks(|_, _| true, "the device was removed"),
+            CmEventKind::DeviceRemoved => self.fail_all_of(Failed::Device, REMOVED),
             _ => {}
         }
     }
@@ -403,7 +412,7 @@ impl VerbsDriver {
         }
     }
 
-    fn fail_seeking(&mut self, token: u64, error: impl FnOnce(SocketAddr) -> VerbsError) {
+    pub(super) fn fail_seeking(&mut self, token: u64, error: impl FnOnce(SocketAddr) -> VerbsError) {
         let is_seeking = matches!(self.control.state().entries.get_mut(token), Some(Entry::Seeking(_)));
         if let (true, Some(Entry::Seeking(seeking))) = (is_seeking, self.control.take(token)) {
             let Seeking { id, peer, want, .. } = *seeking;
