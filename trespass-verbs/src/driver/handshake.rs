@@ -11,6 +11,7 @@ use trespass_core::Limits;
 
 use super::again::passes;
 use super::entry::{Entry, Established, Pausing, Queues, Request, Requested, Resolving, Taker, Waiting};
+use super::failures::{Failed, REMOVED};
 use super::setup::bring_up;
 use super::{AT_ONCE, Command, Handle, Ticket, VerbsDriver};
 use crate::error::VerbsError;
@@ -69,7 +70,7 @@ impl VerbsDriver {
                 self.fail(token, |_| VerbsError::Device { action: "connect", why });
             }
             CmEventKind::Disconnected => self.disconnected(token),
-            CmEventKind::DeviceRemoved => self.end_tracks(|_, _| true, "the device was removed"),
+            CmEventKind::DeviceRemoved => self.fail_all_of(Failed::Device, REMOVED),
             CmEventKind::DatagramRequest { .. }
             | CmEventKind::DatagramAnswer { .. }
             | CmEventKind::DatagramRefused { .. }
