@@ -74,7 +74,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> Future for MessageOpening<T> {
 }
 
 impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
-    fn opened(Opened { track, fan_out, agreement, credits }: Opened<T>, config: MessageConfig) -> Self {
+    pub(super) fn opened(Opened { track, fan_out, agreement, credits }: Opened<T>, config: MessageConfig) -> Self {
         static CARRIERS: AtomicU64 = AtomicU64::new(0);
 
         let inbox = Inbox::new(config.max_message, config.spill_limit, config.pool_limit);
