@@ -23,18 +23,23 @@ mod handshake;
 mod inbox;
 mod lends;
 mod message;
+#[cfg(all(test, loom))]
+mod modelled;
 mod opening;
 mod planted;
 mod pool;
 mod pulse;
 mod segment;
+mod side;
 mod stats;
 mod stream;
+mod sync;
 mod wire;
 
 pub use carrier::{
     Finishing, HalfSending, MessageCarrier, MessageOpening, MessageReceiver, MessageSender, RendezvousCarrier,
-    RendezvousConfig, RendezvousMessage, RendezvousOpening, Sending, Unmatched,
+    RendezvousConfig, RendezvousMessage, RendezvousOpening, RendezvousReceiver, RendezvousSender, Sending,
+    TryRegionError, Unmatched,
 };
 #[cfg(feature = "futures")]
 pub use carrier::{MessageSink, MessageStream};

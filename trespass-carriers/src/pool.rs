@@ -2,11 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-// Loom's try every order.
-#[cfg(loom)]
-use loom::sync::{Mutex, MutexGuard};
-#[cfg(not(loom))]
-use std::sync::{Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard};
 
 /// A bounded store of free memory, shared between a carrier and the messages that it gave out.
 #[derive(Debug)]

@@ -2,17 +2,20 @@
 
 mod close;
 mod halves;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod open;
 mod outbox;
 mod recv;
 mod rendezvous;
 mod send;
+mod shared;
 #[cfg(feature = "futures")]
 mod sink;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use trespass_core::{
@@ -27,12 +30,16 @@ use crate::inbox::Inbox;
 use crate::lends::Lends;
 use crate::planted::{self, Bug};
 use crate::pulse::Pulse;
+use crate::side::Side;
 use crate::stats::Stats;
 
 pub use close::Finishing;
 pub use halves::{HalfSending, MessageReceiver, MessageSender, Unmatched};
 pub use open::MessageOpening;
-pub use rendezvous::{RendezvousCarrier, RendezvousConfig, RendezvousMessage, RendezvousOpening};
+pub use rendezvous::{
+    RendezvousCarrier, RendezvousConfig, RendezvousMessage, RendezvousOpening, RendezvousReceiver, RendezvousSender,
+    TryRegionError,
+};
 pub use send::Sending;
 #[cfg(feature = "futures")]
 pub use sink::{MessageSink, MessageStream};
@@ -176,30 +183,45 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     }
 
     /// Waits for the track to have something, with everything said that may keep the peer from sending it. Registers the
-    /// fan-out alone. Ready where a second look is worth it.
-    fn poll_arrival(&mut self) -> Poll<()> {
+    /// fan-out alone, where `side` has its waker already. Ready where a second look is worth it.
+    fn poll_arrival(&mut self, side: Side) -> Poll<()> {
         let Some(track) = &mut self.track else { return Poll::Ready(()) };
         let mut cx = Context::from_waker(self.fan_out.waker());
         if track.poll_recv_ready(&mut cx).is_ready() {
+            self.share(side);
             return Poll::Ready(());
         }
         // The track has posted again what was given back: there may be more to report than before.
         self.settle();
         match self.track {
             Some(_) if !self.out.wants_slot() || planted::is(Bug::WakeUp) => Poll::Pending,
-            _ => self.poll_slot(),
+            _ => self.poll_slot(side),
         }
     }
 
     /// Waits for a send slot for the stash.
     #[cold]
-    fn poll_slot(&mut self) -> Poll<()> {
+    fn poll_slot(&mut self, side: Side) -> Poll<()> {
         self.fill_stash();
-        match (&mut self.track, self.out.wants_slot()) {
-            (Some(track), true) => track.poll_send_ready(&mut Context::from_waker(self.fan_out.waker())),
+        match self.out.wants_slot() {
+            true => self.poll_send_slot(side),
             // Full, or gone: what waited for the stash may go now, so a second look is worth it.
-            (Some(_), false) | (None, _) => Poll::Ready(()),
+            false => Poll::Ready(()),
         }
+    }
+
+    /// Waits for a send slot of the track, or its end.
+    fn poll_send_slot(&mut self, side: Side) -> Poll<()> {
+        let Some(track) = &mut self.track else { return Poll::Ready(()) };
+        ready!(track.poll_send_ready(&mut Context::from_waker(self.fan_out.waker())));
+        self.share(side);
+        Poll::Ready(())
+    }
+
+    /// The track was ready for `side`: who is ready is not woken any more, and the other side may count on it.
+    #[inline]
+    fn share(&self, side: Side) {
+        side.other().of(&self.fan_out).wake();
     }
 }
 

@@ -75,7 +75,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> Future for MessageOpening<T> {
 }
 
 impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
-    fn opened(Opened { track, fan_out, agreement, credits }: Opened<T>, config: MessageConfig) -> Self {
+    pub(super) fn opened(Opened { track, fan_out, agreement, credits }: Opened<T>, config: MessageConfig) -> Self {
         static CARRIERS: AtomicU64 = AtomicU64::new(0);
 
         let pulse = Pulse::start(config.vigilance(), &agreement, &track.timer(), fan_out.waker());

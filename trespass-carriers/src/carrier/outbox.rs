@@ -258,6 +258,13 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         self.say_fetched_if(due);
     }
 
+    /// A message that the peer lends has arrived: where nobody will read it, that is said with what goes out next.
+    pub(super) fn note_unwanted(&mut self) {
+        if self.lends.is_due() && self.out.hurdles & BYE == 0 {
+            self.out.set(FETCHED, true);
+        }
+    }
+
     fn say_fetched_if(&mut self, due: bool) {
         // Not beside a Bye, which says it of all.
         if !due || self.out.hurdles & BYE != 0 || self.track.is_none() {

@@ -11,6 +11,7 @@ use crate::error::{CarrierError, Phase, Violation};
 use crate::inbox::OutOfMemory;
 use crate::message::{Message, Payload};
 use crate::planted::{self, Bug};
+use crate::side::Side;
 use crate::wire::Frame;
 
 impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
@@ -41,7 +42,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
                 Err(TryError::WouldBlock) => {}
             }
             self.fan_out.reader().register(cx.waker());
-            ready!(self.poll_arrival());
+            ready!(self.poll_arrival(Side::Reader));
         }
     }
 
@@ -79,7 +80,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
                 Err(TryError::WouldBlock) => {}
             }
             self.fan_out.reader().register(cx.waker());
-            ready!(self.poll_arrival());
+            ready!(self.poll_arrival(Side::Reader));
         }
     }
 
@@ -245,7 +246,10 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
             Frame::Credit => self.stats.credit_updates_received += 1,
             Frame::Abort | Frame::Fin => {}
             // How many are lent bounds what the peer may have us remember.
-            Frame::Lend(_) if self.lends.arrived() => return Ok(Some(frame)),
+            Frame::Lend(_) if self.lends.arrived() => {
+                self.note_unwanted();
+                return Ok(Some(frame));
+            }
             Frame::Fetched if self.lends.fetched() => {}
             Frame::Lend(_) | Frame::Fetched => return Err(self.violated(Violation::OutOfPlace(frame.kind().code()))),
             Frame::Bye => {

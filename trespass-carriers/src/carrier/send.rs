@@ -12,6 +12,7 @@ use crate::credit::Rank;
 use crate::error::{CarrierError, Phase};
 use crate::message::MessageBuf;
 use crate::segment::{Cut, Segment};
+use crate::side::Side;
 use crate::wire::{HEADER, Kind, stamp_total};
 
 impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
@@ -25,7 +26,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     /// Kind `Oversize` above `max_message`: nothing was sent, the carrier lives on. `Closed` after a finish or close of this
     /// end, or when the peer has left; else what ended the track.
     pub fn send<'a>(&'a mut self, data: &'a [u8]) -> Sending<'a, T> {
-        let cut = self.cut(data);
+        let cut = self.cut(data.len());
         Sending { carrier: self, data, cut, outcome: None }
     }
 
@@ -65,9 +66,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         if len > self.sizes.eager_limit {
             return Err(TryError::Failed(CarrierError::Oversize { len, max: self.sizes.eager_limit }));
         }
-        if !(self.out.is_clear() && self.credits.may_send(Rank::Data)) {
-            self.make_way()?;
-        }
+        self.clear_way()?;
         let frame = self.reserve(HEADER + len)?;
         Ok(MessageBuf { frame, carrier: self.out.id })
     }
@@ -148,6 +147,15 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         }
     }
 
+    /// Clears the way for a new message, unless it is.
+    #[inline]
+    pub(super) fn clear_way(&mut self) -> Result<(), TryError<CarrierError<T::Error>>> {
+        match self.out.is_clear() && self.credits.may_send(Rank::Data) {
+            true => Ok(()),
+            false => self.make_way(),
+        }
+    }
+
     /// Clears the way for a new message, as far as that can be done at once.
     #[cold]
     fn make_way(&mut self) -> Result<(), TryError<CarrierError<T::Error>>> {
@@ -180,14 +188,15 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     }
 
     /// Ready when the way is clear and the track has a slot, or sending has ended.
-    fn poll_way(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_way(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let way = self.make_way_for_segment();
             self.fan_out.writer().register(cx.waker());
-            match (way, &mut self.track) {
-                (Err(TryError::Failed(_)), _) | (_, None) => return Poll::Ready(()),
-                (Err(TryError::WouldBlock), _) => ready!(self.poll_arrival()),
-                (Ok(()), Some(track)) => return track.poll_send_ready(&mut Context::from_waker(self.fan_out.waker())),
+            match way {
+                Err(TryError::Failed(_)) => return Poll::Ready(()),
+                Err(TryError::WouldBlock) if self.track.is_none() => return Poll::Ready(()),
+                Err(TryError::WouldBlock) => ready!(self.poll_arrival(Side::Writer)),
+                Ok(()) => return self.poll_send_slot(Side::Writer),
             }
         }
     }
@@ -226,9 +235,9 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         Ok(())
     }
 
-    /// How `data` is cut where it does not fit a frame.
-    pub(super) fn cut(&self, data: &[u8]) -> Cut {
-        Cut::new(data.len(), self.sizes.frame)
+    /// How a message of `len` bytes is cut where it does not fit a frame.
+    pub(super) fn cut(&self, len: usize) -> Cut {
+        Cut::new(len, self.sizes.frame)
     }
 
     /// Sends what is left of `data` after `cut`. Whoever gives up before it is ready has to [`withdraw`](Self::withdraw).

@@ -5,13 +5,14 @@ mod send;
 
 use std::task::{Context, Poll, ready};
 
-use trespass_core::{ErrorKind, FanOut, InOrder, Lossless, Track, TransportError, WakerSlot};
+use trespass_core::{ErrorKind, FanOut, InOrder, Lossless, Track, TransportError};
 
 use crate::closing::Closing;
 use crate::credit::Credits;
 use crate::error::CarrierError;
 use crate::opening::Opened;
 use crate::pulse::Pulse;
+use crate::side::Side;
 use crate::stream::config::StreamConfig;
 use crate::stream::inbound::Inbound;
 use crate::stream::outbound::Outbound;
@@ -51,29 +52,6 @@ pub(super) struct Link<T: Track<Delivery: Lossless + InOrder>> {
     pub(super) pulse: Pulse<T::Timer>,
     pub(super) stats: StreamStats,
     pub(super) config: StreamConfig,
-}
-
-/// Who waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    Reader,
-    Writer,
-}
-
-impl Side {
-    fn of(self, fan_out: &FanOut) -> &WakerSlot {
-        match self {
-            Self::Reader => fan_out.reader(),
-            Self::Writer => fan_out.writer(),
-        }
-    }
-
-    fn other(self) -> Self {
-        match self {
-            Self::Reader => Self::Writer,
-            Self::Writer => Self::Reader,
-        }
-    }
 }
 
 impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {

@@ -6,6 +6,8 @@ mod halves;
 mod inbound;
 mod io;
 mod link;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod open;
 mod outbound;
 mod reader;

@@ -1,5 +1,6 @@
 //! Rendezvous: long messages stay where they are until the peer reads them.
 
+mod halves;
 mod message;
 mod recv;
 mod send;
@@ -16,14 +17,18 @@ use trespass_core::{
 
 use super::open::MessageOpening;
 use super::{Finishing, MessageCarrier, Sending};
+use crate::closing::Closing;
 use crate::config::MessageConfig;
 use crate::error::{CarrierError, Phase};
 use crate::message::MessageBuf;
+use crate::side::Side;
 use crate::stats::Stats;
 use crate::wire::RENDEZVOUS;
 
+pub use halves::{RendezvousReceiver, RendezvousSender};
 pub use message::RendezvousMessage;
 use recv::Fetching;
+pub use send::TryRegionError;
 
 /// A [`MessageCarrier`] over tracks with [`RemoteMemory`](trespass_core::RemoteMemory), whose long messages nobody copies.
 ///
@@ -54,6 +59,11 @@ use recv::Fetching;
 /// }
 /// ```
 ///
+/// # Two ways to use it
+/// A task: [`send_region`](Self::send_region), [`returned`](Self::returned), [`recv`](Self::recv). A thread that polls:
+/// [`try_send_region`](Self::try_send_region), then [`flush`](Self::flush); [`try_returned`](Self::try_returned);
+/// [`try_recv`](Self::try_recv). Two tasks or threads: [`split`](Self::split).
+///
 /// # Limits
 /// Up to 64 messages are lent at a time, either way; a further one waits until the oldest is read. They are read
 /// in their order, when the application receives, one ahead: so two ends that each lend 64 before they receive get through,
@@ -78,6 +88,8 @@ where
     /// What it has read.
     back: VecDeque<F::Region>,
     fetching: Option<Fetching<F::Region>>,
+    /// Nobody will receive any more, but one is being read still.
+    unread: bool,
     /// How long a close waits for what is lent.
     patience: Option<<F::Timer as Timer>::Sleep>,
     fabric: F,
@@ -185,6 +197,15 @@ where
         self.messages.send(data)
     }
 
+    /// As [`MessageCarrier::try_send`]: copied.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn try_send(&mut self, data: &[u8]) -> Result<(), trespass_core::TryError<CarrierError<F::Error>>> {
+        self.messages.try_send(data)
+    }
+
     /// As [`MessageCarrier::try_reserve`].
     ///
     /// # Errors
@@ -268,7 +289,16 @@ where
             if Pin::new(patience).poll(cx).is_ready() {
                 return Poll::Ready(false);
             }
-            ready!(self.messages.poll_arrival());
+            ready!(self.messages.poll_arrival(Side::Writer));
+        }
+    }
+
+    /// Whether a close is under way.
+    fn is_closing(&self) -> bool {
+        match &self.messages.closing {
+            None => self.patience.is_some(),
+            Some(Closing::Under { .. }) => true,
+            Some(Closing::Over(_)) => false,
         }
     }
 
@@ -326,6 +356,7 @@ where
             lent: VecDeque::new(),
             back: VecDeque::new(),
             fetching: None,
+            unread: false,
             patience: None,
             fabric,
             lend_from,

@@ -7,7 +7,8 @@ use trespass_core::{InOrder, Lossless, SendBuf, Track, TryError, Unsent};
 use crate::credit::Rank;
 use crate::error::{CarrierError, Phase};
 use crate::pulse::Sign;
-use crate::stream::link::{Link, STASH, Side, TURN};
+use crate::side::Side;
+use crate::stream::link::{Link, STASH, TURN};
 use crate::stream::outbound::{Next, Slices};
 use crate::wire::{HEADER, Kind, stamp};
 
