@@ -270,6 +270,11 @@ where
 
     /// Ready when nothing is lent any more, or, with `false`, when that takes too long.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.messages.closing.is_some() {
+            // The goodbye is said, and the track takes nothing any more: what is to be given back goes back with its end.
+            self.collect();
+            return Poll::Ready(self.lent.is_empty() || self.patience.is_none());
+        }
         self.messages.inbox.discard();
         self.messages.fan_out.writer().register(cx.waker());
         loop {
@@ -280,9 +285,8 @@ where
                 self.messages.discard_lent();
             }
             self.collect();
-            let over = !reading && self.lent.is_empty();
-            if over || self.messages.closing.is_some() {
-                return Poll::Ready(over || self.patience.is_none());
+            if !reading && self.lent.is_empty() {
+                return Poll::Ready(true);
             }
             let (timer, timeout) = (self.fabric.timer(), self.messages.config.close_timeout);
             let patience = self.patience.get_or_insert_with(|| timer.sleep(timeout));
