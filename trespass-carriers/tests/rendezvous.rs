@@ -4,10 +4,12 @@ mod support;
 
 use futures_executor::block_on;
 use support::raw::{self, Greeting, Raw};
-use support::{Error, Pair, both, pattern, poll_once, small, tracks};
-use trespass_carriers::{CarrierError, MessageCarrier, MessageConfig, RendezvousCarrier, RendezvousConfig, Violation};
+use support::{Error, Pair, both, pattern, poll_once, small, tracks, tracks_in};
+use trespass_carriers::{
+    CarrierError, MessageCarrier, MessageConfig, Phase, RendezvousCarrier, RendezvousConfig, Violation,
+};
 use trespass_core::{Access, ErrorKind, RemoteWindow, Role, TransportError, TryError};
-use trespass_mock::{MockConfig, MockFabric};
+use trespass_mock::{MockConfig, MockFabric, MockNet, MockTrack};
 
 type Carrier = RendezvousCarrier<MockFabric>;
 
@@ -16,7 +18,11 @@ fn config(fabric: &MockFabric) -> RendezvousConfig<MockFabric> {
 }
 
 fn carriers_of(track: MockConfig) -> Pair<Carrier, Carrier> {
-    let Pair { left, right, fabrics } = tracks(track.clone(), track);
+    carriers_between(tracks(track.clone(), track))
+}
+
+fn carriers_between(tracks: Pair<MockTrack, MockTrack>) -> Pair<Carrier, Carrier> {
+    let Pair { left, right, fabrics } = tracks;
     let (left, right) = both(
         RendezvousCarrier::open(left, Role::Connector, config(&fabrics[0])),
         RendezvousCarrier::open(right, Role::Acceptor, config(&fabrics[1])),
@@ -202,6 +208,19 @@ fn a_close_waits_until_all_is_read() {
         }
         assert!(pair.left.returned().await.is_none());
     });
+}
+
+/// And it says so whenever it is asked, though by then the memory is back.
+#[test]
+fn a_close_gives_up_a_peer_that_reads_nothing() {
+    let (net, mut driver) = MockNet::virtual_time();
+    let mut pair = carriers_between(tracks_in(&net, small(), small()));
+    block_on(lend(&mut pair.left, 1, 5000));
+    for _ in 0..2 {
+        let closed = trespass_core::block_on(&mut driver, pair.left.close());
+        assert_eq!(closed, Err(CarrierError::TimedOut(Phase::Close)));
+    }
+    assert!(block_on(pair.left.returned()).is_some());
 }
 
 #[test]

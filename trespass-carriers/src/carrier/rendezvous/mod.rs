@@ -80,6 +80,8 @@ where
     fetching: Option<Fetching<F::Region>>,
     /// How long a close waits for what is lent.
     patience: Option<<F::Timer as Timer>::Sleep>,
+    /// A close has waited for that long.
+    late: bool,
     fabric: F,
     lend_from: usize,
 }
@@ -238,17 +240,17 @@ where
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError<F::Error>>> {
-        let all_read = ready!(self.poll_read(cx));
+        ready!(self.poll_read(cx));
         let outcome = ready!(self.messages.poll_goodbye(cx));
         self.collect();
         Poll::Ready(match outcome {
-            Ok(()) if !all_read => Err(CarrierError::TimedOut(Phase::Close)),
+            Ok(()) if self.late => Err(CarrierError::TimedOut(Phase::Close)),
             outcome => outcome,
         })
     }
 
-    /// Ready when nothing is lent any more, or, with `false`, when that takes too long.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    /// Ready when nothing is lent any more, or when that takes too long.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.messages.inbox.discard();
         self.messages.fan_out.writer().register(cx.waker());
         loop {
@@ -261,12 +263,13 @@ where
             self.collect();
             let over = !reading && self.lent.is_empty();
             if over || self.messages.closing.is_some() {
-                return Poll::Ready(over || self.patience.is_none());
+                return Poll::Ready(());
             }
             let (timer, timeout) = (self.fabric.timer(), self.messages.config.close_timeout);
             let patience = self.patience.get_or_insert_with(|| timer.sleep(timeout));
             if Pin::new(patience).poll(cx).is_ready() {
-                return Poll::Ready(false);
+                self.late = true;
+                return Poll::Ready(());
             }
             ready!(self.messages.poll_arrival());
         }
@@ -327,6 +330,7 @@ where
             back: VecDeque::new(),
             fetching: None,
             patience: None,
+            late: false,
             fabric,
             lend_from,
         }))
