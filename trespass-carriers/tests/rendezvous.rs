@@ -380,3 +380,22 @@ fn a_peer_that_lends_nonsense_is_told_off() {
         assert_eq!(block_on(carrier.recv()).unwrap_err(), CarrierError::Protocol(Violation::OutOfPlace(kind)));
     }
 }
+
+/// Errors stick, and no message is left out in the middle: what came behind one that can never be read does not come either.
+#[test]
+fn what_cannot_be_read_is_the_last_that_is_heard_of() {
+    let window = RemoteWindow::new(0, 1000, 7, Access::ReadOnly).unwrap().encode();
+    for (wrong, kind) in [(true, ErrorKind::Protocol), (false, ErrorKind::RemoteAccess)] {
+        let (mut carrier, mut raw, _fabrics) = against_raw();
+        assert!(raw.frame(48, &window) && raw.frame(raw::MESSAGE, b"behind it"));
+        if wrong {
+            assert!(raw.frame(77, b""));
+        }
+        // A send that waits for credits takes all of it in, and finds what is wrong, if anything is.
+        let _ = poll_once(&mut carrier.send(&[0; 5000]));
+        let error = block_on(carrier.recv()).unwrap_err();
+        assert_eq!(error.kind(), kind);
+        assert_eq!(block_on(carrier.recv()).unwrap_err(), error);
+        assert_eq!(carrier.try_recv().unwrap_err(), TryError::Failed(error));
+    }
+}
