@@ -142,8 +142,6 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
     fn poll_saying(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             self.advance();
-            // Nobody reads any more: what comes need not keep its slots.
-            self.inbound.discard();
             if self.track.is_none() || self.out.next().is_none() {
                 // What cannot be flushed, the close of the track will say.
                 let _ = self.ring();

@@ -92,6 +92,8 @@ where
     unread: bool,
     /// How long a close waits for what is lent.
     patience: Option<<F::Timer as Timer>::Sleep>,
+    /// A close has waited for that long.
+    late: bool,
     fabric: F,
     lend_from: usize,
 }
@@ -259,21 +261,21 @@ where
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError<F::Error>>> {
-        let all_read = ready!(self.poll_read(cx));
+        ready!(self.poll_read(cx));
         let outcome = ready!(self.messages.poll_goodbye(cx));
         self.collect();
         Poll::Ready(match outcome {
-            Ok(()) if !all_read => Err(CarrierError::TimedOut(Phase::Close)),
+            Ok(()) if self.late => Err(CarrierError::TimedOut(Phase::Close)),
             outcome => outcome,
         })
     }
 
-    /// Ready when nothing is lent any more, or, with `false`, when that takes too long.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    /// Ready when nothing is lent any more, or when that takes too long.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.messages.closing.is_some() {
             // The goodbye is said, and the track takes nothing any more: what is to be given back goes back with its end.
             self.collect();
-            return Poll::Ready(self.lent.is_empty() || self.patience.is_none());
+            return Poll::Ready(());
         }
         self.messages.inbox.discard();
         self.messages.fan_out.writer().register(cx.waker());
@@ -286,12 +288,13 @@ where
             }
             self.collect();
             if !reading && self.lent.is_empty() {
-                return Poll::Ready(true);
+                return Poll::Ready(());
             }
             let (timer, timeout) = (self.fabric.timer(), self.messages.config.close_timeout);
             let patience = self.patience.get_or_insert_with(|| timer.sleep(timeout));
             if Pin::new(patience).poll(cx).is_ready() {
-                return Poll::Ready(false);
+                self.late = true;
+                return Poll::Ready(());
             }
             ready!(self.messages.poll_arrival(Side::Writer));
         }
@@ -362,6 +365,7 @@ where
             fetching: None,
             unread: false,
             patience: None,
+            late: false,
             fabric,
             lend_from,
         }))
