@@ -8,6 +8,7 @@ use super::assembly::Bounds;
 use super::wire::SEGMENT_HEADER;
 use crate::error::{ConfigFault, Phase};
 use crate::handshake::Agreement;
+use crate::pool::Pool;
 use crate::wire::{DATAGRAM_CARRIER, MAX_WINDOW, MIN_FRAME, MIN_WINDOW, Offer};
 
 /// The settings of a [`DatagramCarrier`](crate::DatagramCarrier). The two ends may differ.
@@ -112,6 +113,14 @@ impl DatagramConfig {
     /// The same, with beats.
     pub fn with_keepalive(self, every: Option<Duration>) -> Self {
         Self { keepalive: every, ..self }
+    }
+
+    /// What a carrier may take, beside its track.
+    pub(super) fn most_memory(&self) -> usize {
+        // A bit for each segment, of which the shortest frames make the most.
+        let bits = self.max_message / (MIN_FRAME as usize - SEGMENT_HEADER) / 8 + 16;
+        let message = Pool::room_for(self.max_message).saturating_add(bits);
+        message.saturating_mul(self.assemblies).saturating_add(self.pool_limit)
     }
 
     /// Checks the settings against the track, and says what this end may be offered as.
