@@ -8,6 +8,7 @@ mod server_cases;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -93,6 +94,7 @@ fn many_clients_at_once() {
         };
         within(server.serve(handler)).expect("the listener lives")
     });
+    let asked = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..CLIENTS {
             scope.spawn(|| {
@@ -101,11 +103,13 @@ fn many_clients_at_once() {
                     for _ in 0..10 {
                         Carrier::ask(&mut carrier).await;
                     }
+                    asked.fetch_add(1, Ordering::SeqCst);
                     Carrier::goodbye(&mut carrier).await;
                 });
             });
         }
-        until("all are there", || handle.stats().peers == CLIENTS);
+        until("all have had their answers", || asked.load(Ordering::SeqCst) == CLIENTS);
+        assert_eq!(handle.stats().peers, CLIENTS);
         handle.drain(PATIENCE);
     });
     assert!(serving.join().expect("no panic").cut_off.is_empty());
