@@ -5,6 +5,7 @@ use std::time::Duration;
 use trespass_core::Limits;
 
 use crate::error::{ConfigFault, Phase};
+use crate::pool::Pool;
 use crate::pulse::Vigilance;
 use crate::wire;
 
@@ -25,7 +26,8 @@ pub(crate) const KEEPALIVE: Duration = Duration::from_secs(5);
 /// # Memory
 /// Beyond the track's own buffers a carrier holds at most `spill_limit` bytes of messages that wait for the application,
 /// one message over that, one message in assembly, and `pool_limit` bytes kept for the next ones: whatever the peer does.
-/// Messages that the application holds are its own.
+/// Messages that the application holds are its own. Memory comes in powers of two, and where the pool has nothing smaller it may
+/// be four times what a message needs: [`most_memory`](trespass_core::Carrier::most_memory) counts with that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MessageConfig {
@@ -103,6 +105,12 @@ impl MessageConfig {
 
     pub(crate) fn vigilance(&self) -> Vigilance {
         Vigilance { keepalive: self.keepalive, idle_timeout: self.idle_timeout }
+    }
+
+    /// What a carrier may take, beside its track.
+    pub(crate) fn most_memory(&self) -> usize {
+        let message = Pool::room_for(self.max_message);
+        Pool::most_for(self.spill_limit).saturating_add(self.pool_limit).saturating_add(message.saturating_mul(2))
     }
 
     /// Checks the settings against the track, and says what this end may be offered as.

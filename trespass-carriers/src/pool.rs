@@ -52,6 +52,11 @@ impl Pool {
         1_usize.checked_shl(class_for(len)).unwrap_or(len)
     }
 
+    /// How much memory messages that need `bytes` may get, where there is nothing smaller.
+    pub(crate) fn most_for(bytes: usize) -> usize {
+        bytes.saturating_mul(1 << REACH)
+    }
+
     fn give_back(&self, mut bytes: Vec<u8>) {
         bytes.clear();
         // What does not fit is freed outside the lock.

@@ -235,6 +235,14 @@ impl<T: Track<Delivery: Lossless + InOrder>> Carrier for MessageCarrier<T> {
         MessageOpening::new(track, role, config)
     }
 
+    fn most_memory(config: &MessageConfig) -> usize {
+        config.most_memory()
+    }
+
+    fn incarnation(&self) -> Option<u64> {
+        Some(self.peer_incarnation())
+    }
+
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError<T::Error>>> {
         self.poll_goodbye(cx)
     }

@@ -9,6 +9,7 @@ use super::wire::SEGMENT_HEADER;
 use crate::config::check_timeouts;
 use crate::error::{ConfigFault, Phase};
 use crate::handshake::Agreement;
+use crate::pool::Pool;
 use crate::pulse::Vigilance;
 use crate::wire::{DATAGRAM_CARRIER, MAX_WINDOW, MIN_FRAME, MIN_WINDOW, Offer};
 
@@ -118,6 +119,14 @@ impl DatagramConfig {
 
     pub(super) fn vigilance(&self) -> Vigilance {
         Vigilance { keepalive: self.keepalive, idle_timeout: self.idle_timeout }
+    }
+
+    /// What a carrier may take, beside its track.
+    pub(super) fn most_memory(&self) -> usize {
+        // A bit for each segment, of which the shortest frames make the most.
+        let bits = self.max_message / (MIN_FRAME as usize - SEGMENT_HEADER) / 8 + 16;
+        let message = Pool::room_for(self.max_message).saturating_add(bits);
+        message.saturating_mul(self.assemblies).saturating_add(self.pool_limit)
     }
 
     /// Checks the settings against the track, and says what this end may be offered as.

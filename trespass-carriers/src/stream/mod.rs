@@ -183,6 +183,14 @@ impl<T: Track<Delivery: Lossless + InOrder>> Carrier for StreamCarrier<T> {
         StreamOpening::new(track, role, config)
     }
 
+    fn most_memory(_: &StreamConfig) -> usize {
+        0
+    }
+
+    fn incarnation(&self) -> Option<u64> {
+        Some(self.peer_incarnation())
+    }
+
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError<T::Error>>> {
         self.reader.discard();
         self.link.poll_goodbye(cx)

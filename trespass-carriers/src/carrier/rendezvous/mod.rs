@@ -333,6 +333,15 @@ where
         Self::open(track, role, config)
     }
 
+    /// The two messages that are read ahead are in memory of the fabric's.
+    fn most_memory(config: &RendezvousConfig<F>) -> usize {
+        config.messages.most_memory().saturating_add(config.messages.max_message.saturating_mul(2))
+    }
+
+    fn incarnation(&self) -> Option<u64> {
+        self.messages.incarnation()
+    }
+
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError<F::Error>>> {
         self.poll_end(cx)
     }
