@@ -17,9 +17,9 @@ use crate::segment::Cut;
 use crate::side::Side;
 use crate::wire::{HEADER, Kind, LEND_LEN};
 
-/// Why memory was not sent by a `try_` call.
+/// Why memory was not sent by a `try_` call. There are these two, as of [`TryError`]: a third would be matched by nobody, and its
+/// memory lost.
 #[derive(Error)]
-#[non_exhaustive]
 pub enum TryRegionError<R, E> {
     /// Not now: here it is, as it was. Wait with [`poll_lend_ready`](RendezvousCarrier::poll_lend_ready), or try again later.
     #[error("would block")]
