@@ -19,7 +19,7 @@ use deadlock::{End, Gate, Stage, Task, all_ways};
 use futures_util::future::join;
 use netem::Spoilt;
 use rdma::needs_rdma;
-use trespass_core::{Fabric, Incoming, Listener, ListenerExt, Role, ThreadFabric, wait, wait_within};
+use trespass_core::{Incoming, Listener, ListenerExt, Role, ThreadFabric, wait, wait_within};
 use trespass_verbs::{DatagramConfig, VerbsConfig, VerbsDatagrams, VerbsFabric};
 
 /// Longer than anything here takes, on a machine that is emulated and on slow links.
@@ -49,10 +49,11 @@ where
         for ((fabric, track), role) in [near, far].into_iter().zip(tracks).zip([Role::Connector, Role::Acceptor]) {
             let opening = way(End { fabric, track, role, full: full.clone(), rest: Duration::ZERO });
             scope.spawn(move || {
-                let hang = || panic!("{name}: a hang of {role:?}: not done after {PATIENCE:?}");
-                let tasks = wait_within(PATIENCE, opening).unwrap_or_else(hang);
+                let hang = format!("{name}: a hang of {role:?}: not done after {PATIENCE:?}");
+                let tasks = wait_within(PATIENCE, opening).expect(&hang);
                 for task in tasks {
-                    scope.spawn(move || wait_within(PATIENCE, task).unwrap_or_else(hang));
+                    let hang = hang.clone();
+                    scope.spawn(move || wait_within(PATIENCE, task).expect(&hang));
                 }
             });
         }

@@ -188,6 +188,7 @@ struct Cutter<'a> {
 impl Cutter<'_> {
     fn run(&mut self, lasting: Duration) {
         let begun = Instant::now();
+        self.until("a lane does not begin", |tally, _| Tally::count(&tally.acked) > 0);
         for link in ["veth1", "veth0"].into_iter().cycle() {
             self.pass(CALM);
             if begun.elapsed() >= lasting {
@@ -203,7 +204,11 @@ impl Cutter<'_> {
         self.faults.add();
         ip(&format!("link set {link} down"));
         let begun = Instant::now();
-        self.until("a track lives on a link that is down", |tally, lane| Tally::count(&tally.broken) > broken[lane]);
+        // A lane that is between two connections has none to break.
+        let has_broken = |tally: &Tally, lane: usize| {
+            Tally::count(&tally.broken) > broken[lane] || !tally.connected.load(Ordering::SeqCst)
+        };
+        self.until("a track lives on a link that is down", has_broken);
         let down = begun.elapsed();
         ip(&format!("link set {link} up"));
         self.faults.add();
@@ -224,8 +229,10 @@ impl Cutter<'_> {
         loop {
             let late = self.lanes.iter().enumerate().find(|(at, lane)| !done(&lane.tally, *at));
             let Some((_, lane)) = late else { return };
-            let (name, tally) = (lane.name, Arc::clone(&lane.tally));
-            assert!(begun.elapsed() < PATIENCE, "{name}: {or} for {PATIENCE:?}: {tally:?}");
+            if begun.elapsed() > PATIENCE {
+                let all: Vec<_> = self.lanes.iter().map(|lane| format!("{}: {:?}", lane.name, lane.tally)).collect();
+                panic!("{}: {or} for {PATIENCE:?}\n{}", lane.name, all.join("\n"));
+            }
             self.look();
             thread::sleep(Duration::from_millis(20));
         }

@@ -34,7 +34,8 @@ pub struct MessageConfig {
     /// The longest message, in bytes, either way: the smaller of both ends' counts. Default 1 GiB.
     pub max_message: usize,
     /// How many bytes of messages may be copied out of the track's buffers while this end waits to send, so that two ends
-    /// which both send before they receive get through. Above it they wait for the application. Default 16 MiB.
+    /// which both send before they receive get through. Above it they wait for the application. What is counted is the memory
+    /// that they take: for each message 64 bytes and its length, rounded up to a power of two. Default 16 MiB.
     pub spill_limit: usize,
     /// How many bytes of memory are kept for messages that are put together from segments. Longer ones than this are
     /// allocated each time. Default 64 MiB; nothing is allocated before it is needed.

@@ -121,7 +121,7 @@ where
             let bytes = &written[sent..(sent + chunk).min(written.len())];
             sent += poll_fn(|cx| {
                 let put = writer.poll_put(cx, &[IoSlice::new(bytes)]);
-                if put.is_pending() && !is_full && sent / slot >= enough {
+                if put.is_pending() && !is_full && sent.div_ceil(slot) >= enough {
                     is_full = true;
                     full.say();
                 }

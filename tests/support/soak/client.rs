@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use trespass_core::{Fabric, Role, Timer, TransportError};
 
 use super::pipes::Pipe;
 use super::record::{self, Kind, Record};
-use super::{Faults, Load, Trouble, judged, judged_connect, within};
+use super::{Faults, Load, Trouble, judged, judged_handshake, within};
 
 /// What a lane has done so far.
 #[derive(Debug, Default)]
@@ -23,12 +23,16 @@ pub(crate) struct Tally {
     pub(crate) bytes: AtomicU64,
     /// Connections on which the desk said how far it was.
     pub(crate) sessions: AtomicU64,
+    /// Whether there is a connection now.
+    pub(crate) connected: AtomicBool,
     /// Connections that broke.
     pub(crate) broken: AtomicU64,
     /// Of these, how many without a word: given up after silence, with a fault since they were made.
     pub(crate) silent: AtomicU64,
     /// Tries to connect that failed.
     pub(crate) failed_connects: AtomicU64,
+    /// What went wrong last.
+    pub(crate) last: Mutex<String>,
 }
 
 impl Tally {
@@ -94,7 +98,11 @@ impl<P: Pipe> Lane<P> {
         let mut lonely_since = timer.now();
         loop {
             let before = progress.acked;
-            match self.session(&mut progress).await {
+            let ended = self.session(&mut progress).await;
+            if let Err(trouble) = &ended {
+                *self.tally.last.lock().unwrap_or_else(PoisonError::into_inner) = trouble.to_string();
+            }
+            match ended {
                 Ok(()) => return (progress.acked, progress.digest),
                 Err(Trouble::Wrong(why)) => panic!("{}: {why}", P::NAME),
                 Err(Trouble::Broken(_)) if progress.acked > before => {
@@ -120,6 +128,7 @@ impl<P: Pipe> Lane<P> {
             }
         };
         let talked = self.talk(pipe, progress).await;
+        self.tally.connected.store(false, Ordering::SeqCst);
         if let Err(Trouble::Broken(_)) = &talked {
             self.tally.broken.fetch_add(1, Ordering::SeqCst);
         }
@@ -130,7 +139,9 @@ impl<P: Pipe> Lane<P> {
         let (timer, patience) = (self.fabric.timer(), self.load.patience);
         let faults = self.faults.count();
         let track = within(&timer, patience, self.fabric.connect(&self.desk)).await;
-        let track = track.ok_or_else(|| hang("a connect", patience))?.map_err(|error| judged_connect(error.kind()))?;
+        let track = track
+            .ok_or_else(|| hang("a connect", patience))?
+            .map_err(|error| judged_handshake("connect", error.kind()))?;
         let pipe = within(&timer, patience, P::open(&self.fabric, track, Role::Connector)).await;
         let pipe = pipe.ok_or_else(|| hang("a handshake", patience))?.map_err(|kind| judged("open", kind))?;
         Ok((pipe, faults))
@@ -142,6 +153,7 @@ impl<P: Pipe> Lane<P> {
         let welcome = answer(&bytes, Kind::Welcome)?;
         progress.acknowledge(welcome.number, welcome.digest, &self.tally).map_err(Trouble::Wrong)?;
         self.tally.sessions.fetch_add(1, Ordering::SeqCst);
+        self.tally.connected.store(true, Ordering::SeqCst);
         // What the desk does not have goes again.
         let again = progress.under_way.len() as u64;
         for number in progress.acked + 1..=progress.acked + again {

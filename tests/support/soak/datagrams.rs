@@ -11,7 +11,7 @@ use trespass_core::{Datagram, Incoming, Listener, Role, ThreadFabric, Timer, Tra
 
 use super::desk::Desk;
 use super::record::{self, Kind};
-use super::{Load, Task, Trouble, judged, judged_connect, within};
+use super::{Load, Task, Trouble, judged, judged_handshake, within};
 
 const LANE: u64 = 7;
 
@@ -62,7 +62,7 @@ where
     D: ThreadFabric<Track: Track<Delivery = Datagram>>,
 {
     let timer = fabric.timer();
-    let track = fabric.connect(desk).await.map_err(|error| judged_connect(error.kind()))?;
+    let track = fabric.connect(desk).await.map_err(|error| judged_handshake("connect", error.kind()))?;
     let mut carrier =
         DatagramCarrier::open(track, Role::Connector, DatagramConfig::default()).await.map_err(trouble)?;
     tally.sessions.fetch_add(1, Ordering::SeqCst);
@@ -125,7 +125,7 @@ async fn attend<D>(incoming: <D::Listener as Listener>::Incoming, desk: &Desk) -
 where
     D: ThreadFabric<Track: Track<Delivery = Datagram>>,
 {
-    let track = incoming.accept().await.map_err(|error| judged("accept", error.kind()))?;
+    let track = incoming.accept().await.map_err(|error| judged_handshake("accept", error.kind()))?;
     let carrier = DatagramCarrier::open(track, Role::Acceptor, DatagramConfig::default()).await.map_err(trouble)?;
     let seat = desk.sit();
     seat.hold(receive(carrier, desk)).await.unwrap_or(Ok(()))

@@ -10,7 +10,7 @@ use trespass_core::{Fabric, Incoming, Listener, Role, TransportError, WakerSlot}
 
 use super::pipes::Pipe;
 use super::record::{self, Kind, Record};
-use super::{Task, Trouble, judged};
+use super::{Task, Trouble, judged, judged_handshake};
 
 /// How far a lane has come, and who may go on with it.
 #[derive(Default)]
@@ -146,7 +146,7 @@ async fn attend<P: Pipe>(
     desk: &Desk,
     longest: usize,
 ) -> Result<(), Trouble> {
-    let track = incoming.accept().await.map_err(|error| judged("accept", error.kind()))?;
+    let track = incoming.accept().await.map_err(|error| judged_handshake("accept", error.kind()))?;
     let pipe = P::open(fabric, track, Role::Acceptor).await.map_err(|kind| judged("open", kind))?;
     let seat = desk.sit();
     match seat.hold(receive(pipe, desk, &seat, longest)).await {

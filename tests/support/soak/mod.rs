@@ -74,11 +74,11 @@ pub(crate) fn judged(what: &str, kind: ErrorKind) -> Trouble {
     }
 }
 
-/// What to make of a connect that failed: the peer may be out of reach, or have no time.
-pub(crate) fn judged_connect(kind: ErrorKind) -> Trouble {
+/// What to make of a connection that did not come about: the peer may be out of reach, have no time, or have given up.
+pub(crate) fn judged_handshake(what: &str, kind: ErrorKind) -> Trouble {
     match kind {
-        ErrorKind::Unreachable | ErrorKind::Refused | ErrorKind::Busy => Trouble::Broken(format!("connect: {kind}")),
-        _ => judged("connect", kind),
+        ErrorKind::Unreachable | ErrorKind::Refused | ErrorKind::Busy => Trouble::Broken(format!("{what}: {kind}")),
+        _ => judged(what, kind),
     }
 }
 

@@ -26,7 +26,9 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     /// # Costs
     /// One allocation here, none per message. The halves share the carrier behind a lock that is held inside a call, never
     /// across an await: one atomic exchange to take it and one to let go while the other half is not inside a call of its
-    /// own, else a wait until that call returns.
+    /// own, else a wait until that call returns. Measured in process, with nobody else at the lock (`scripts/bench-mock`, which
+    /// counts instructions): a message of 64 bytes there and one back take 2,584 instructions by halves and 2,129 by the whole,
+    /// which is 57 for each of the eight calls. What a wait for the other half costs was not measured.
     ///
     /// Wakers are called under that lock: one whose `wake` polls a task before it returns must not poll the other half.
     ///

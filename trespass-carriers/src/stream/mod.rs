@@ -132,6 +132,11 @@ impl<T: Track<Delivery: Lossless + InOrder>> StreamCarrier<T> {
     /// Two halves for two tasks or threads, each with a waker of its own.
     ///
     /// [`unsplit`](Self::unsplit) makes them one again.
+    ///
+    /// # Costs
+    /// One allocation, and the lock that the halves share. Measured in process, with nobody else at the lock
+    /// (`scripts/bench-mock`, which counts instructions): 64 bytes there and 64 back take 3,063 instructions by halves and 2,854
+    /// by the whole. What a wait for the other half costs was not measured.
     pub fn into_split(self) -> (StreamReadHalf<T>, StreamWriteHalf<T>) {
         halves::split(self.link, self.reader)
     }
