@@ -63,6 +63,7 @@ impl Wire {
             eager_limit: 128 - HEADER,
             max_message: 4096,
             peer_window: WINDOW,
+            peer_idle: None,
             features: 0,
             peer_incarnation: 0,
         };
