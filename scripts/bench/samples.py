@@ -52,6 +52,7 @@ class Samples:
             for name, run in subjects.items():
                 say(f"  {turn + 1}/{rounds} {name}")
                 self.note(name, self.calibrated(run))
+        self.save()
 
     def calibrated(self, run):
         for _ in range(ATTEMPTS):

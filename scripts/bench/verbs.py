@@ -30,16 +30,47 @@ class Bench(Ends, Samples, Tracks, Carriers):
     def __init__(self, programs, quick):
         Ends.__init__(self, programs)
         Samples.__init__(self, quick)
+        self.machine = os.environ.get("TRESPASS_RDMA_ON", "?")
+        # Those that were begun, and what went wrong with some.
+        self.parts, self.failures = [], {}
 
-    def tell(self, parts):
-        for part in parts:
-            self.telling = part
-            getattr(self, f"tell_{part}")()
+    def attempt(self, part):
+        """A part that fails is no reason to lose the others."""
+        started = time.monotonic()
+        say(f"{part}…")
+        try:
+            getattr(self, part)()
+        except Failed as failure:
+            say(f"  failed: {failure}")
+            self.failures[part] = failure
+        say(f"  {time.monotonic() - started:.0f} s")
+
+    def tell(self):
+        """The table, of what was measured so far."""
+        self.lines = []
+        for part in self.parts:
+            if part not in self.failures:
+                self.telling = part
+                getattr(self, f"tell_{part}")()
+
+    def show(self):
+        print(f"on {self.client.name} and {self.server.name} ({self.machine}), {os.cpu_count()} CPUs")
         columns = ("what", "who", "measured", "beside", "ratio", "aim")
         table = [dict(zip(columns, ("", "", "median (spread)", "median (spread)", "ratio", "aim"))), *self.lines]
         width = {column: max(len(line[column]) for line in table) for column in columns}
         for line in table:
             print("  ".join(line[column].ljust(width[column]) for column in columns).rstrip())
+
+    def save(self):
+        """What there is so far: whoever ends a long run early has that."""
+        self.tell()
+        if results := os.environ.get("TRESPASS_RESULTS"):
+            report = {"machine": self.machine, "cpus": os.cpu_count(), "kernel": platform.release(), "quick": self.quick,
+                      "samples": self.samples, "table": self.lines}  # fmt: skip
+            path = Path(results) / "bench-verbs.json"
+            path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+            return path
+        return None
 
 
 def main():
@@ -52,35 +83,20 @@ def main():
     if unknown := set(parts) - set(PARTS):
         sys.exit(f"no such part: {', '.join(sorted(unknown))}")
 
-    machine = os.environ.get("TRESPASS_RDMA_ON", "?")
     try:
         bench = Bench(args.programs, args.quick)
     except Failed as failure:
         sys.exit(f"bench-verbs: {failure}")
-    # A part that fails is no reason to lose the others.
-    failed = {part: failure for part in PARTS if part in parts and (failure := attempt(bench, part))}
-    print(f"on {bench.client.name} and {bench.server.name} ({machine}), {os.cpu_count()} CPUs")
-    bench.tell([part for part in PARTS if part in parts and part not in failed])
-    if results := os.environ.get("TRESPASS_RESULTS"):
-        report = {"machine": machine, "cpus": os.cpu_count(), "kernel": platform.release(), "quick": args.quick,
-                  "samples": bench.samples, "table": bench.lines}  # fmt: skip
-        path = Path(results) / "bench-verbs.json"
-        path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-        say(f"all samples: {path}")
-    if failed:
-        sys.exit("\n".join(f"bench-verbs: {part}: {failure}" for part, failure in failed.items()))
-
-
-def attempt(bench, part):
-    """What went wrong with a part."""
-    started = time.monotonic()
-    say(f"{part}…")
-    try:
-        getattr(bench, part)()
-    except Failed as failure:
-        say(f"  failed: {failure}")
-        return failure
-    say(f"  {time.monotonic() - started:.0f} s")
+    for part in PARTS:
+        if part in parts:
+            bench.parts.append(part)
+            bench.attempt(part)
+    saved = bench.save()
+    bench.show()
+    if saved:
+        say(f"all samples: {saved}")
+    if bench.failures:
+        sys.exit("\n".join(f"bench-verbs: {part}: {failure}" for part, failure in bench.failures.items()))
 
 
 if __name__ == "__main__":
