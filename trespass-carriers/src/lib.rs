@@ -19,6 +19,9 @@ mod config;
 mod credit;
 mod datagram;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handshake;
 mod inbox;
 mod lends;
