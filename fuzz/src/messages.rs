@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use arbitrary::Unstructured;
 use trespass_carriers::fuzzing::{byte, bytes, word};
-use trespass_carriers::{Finishing, MessageBuf, MessageCarrier, MessageConfig, Sending};
+use trespass_carriers::{Finishing, MessageBuf, MessageCarrier, MessageConfig, Phase, Sending};
 use trespass_core::{ErrorKind, RemoteWindow, Role, TransportError, TryError};
 use trespass_mock::{MockDriver, MockFabric, MockRegion, MockTrack};
 
 use super::clock::{Flag, wait};
 use super::meter::Meter;
-use super::raw::{Ends, Error, Raw, Sort, TIMEOUT, ends, shake};
+use super::raw::{Ends, Error, Raw, SILENCE, Sort, TIMEOUT, ends, shake};
 use super::told::{ABORT, BYE, CREDIT, FETCHED, FIN, FIRST, LEND, MESSAGE, MORE, REFUSE, Told, Whole};
 
 /// A [`MessageCarrier`].
@@ -150,7 +150,8 @@ fn config(choice: u8) -> (MessageConfig, usize) {
         .with_spill_limit(spill)
         .with_pool_limit(pool)
         .with_open_timeout(TIMEOUT)
-        .with_close_timeout(TIMEOUT);
+        .with_close_timeout(TIMEOUT)
+        .with_idle_timeout((choice & 32 != 0).then_some(SILENCE));
     // As `MessageConfig` says; memory of the pool may be up to four times what is needed. What the application keeps is a few
     // messages, and a carrier that reads what is lent has two.
     let rounded = longest.next_power_of_two().max(256);
@@ -164,7 +165,7 @@ pub(crate) fn converse<C: Carrier>(script: &[u8]) {
     let mut script = Unstructured::new(script);
     let Ends { mut clock, role, fabric, track, mut peer } = ends(&mut script);
     let (config, memory) = config(byte(&mut script));
-    let longest = config.max_message;
+    let (longest, nervous) = (config.max_message, config.idle_timeout.is_some());
     let sort = Sort { carrier: 1, features: super::raw::RENDEZVOUS };
     let mut meter = Meter::new(memory);
     let opening = meter.run(|| C::open(&fabric, track, role, config));
@@ -182,6 +183,7 @@ pub(crate) fn converse<C: Carrier>(script: &[u8]) {
         windows: VecDeque::new(),
         forged: false,
         gone: false,
+        nervous,
         kept: Vec::new(),
         waiting: None,
         said: Said::default(),
@@ -208,6 +210,8 @@ struct Talk<C: Carrier> {
     /// The peer lent what is not there, or what it took away.
     forged: bool,
     gone: bool,
+    /// It bears no silence of the peer.
+    nervous: bool,
     kept: Vec<C::Message>,
     /// Somebody waits to receive.
     waiting: Option<Arc<Flag>>,
@@ -457,7 +461,7 @@ impl<C: Carrier> Talk<C> {
             ErrorKind::Protocol | ErrorKind::Refused => at_fault,
             ErrorKind::Closed => self.said.finish || self.said.close || self.told.left,
             ErrorKind::Disconnected => self.gone,
-            ErrorKind::TimedOut => self.said.close,
+            ErrorKind::TimedOut => self.said.close || (self.nervous && *error == Error::TimedOut(Phase::Idle)),
             // What the device says of memory that is not there, or of the peer that gave it.
             ErrorKind::RemoteAccess => self.forged || self.gone,
             _ => false,

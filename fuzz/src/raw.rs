@@ -18,6 +18,9 @@ pub(crate) type Error = CarrierError<MockError>;
 /// How long carriers may shake hands, and close. Their tracks may take as long.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long those bear the peer's silence that bear none.
+pub(crate) const SILENCE: Duration = Duration::from_millis(900);
+
 /// Two ends, of two fabrics, on one clock.
 pub(crate) struct Ends {
     pub(crate) clock: MockDriver,
@@ -125,7 +128,7 @@ pub(crate) fn shake<C>(
 ///
 /// | byte | |
 /// |---|---|
-/// | 0 | bits 0–1: longest message; 2–3: longest in one frame; 4: longer than it need be; 5: what else it knows |
+/// | 0 | bits 0–1: longest message; 2–3: longest in one frame; 4: longer than it need be; 5: what else it knows; 6: it bears no silence |
 /// | 1 | to 191: as it should be; to 239: with some bytes changed, in pairs of place and difference, and perhaps cut short; else bytes as they are |
 fn greeting(peer: &Raw, sort: Sort, script: &mut Unstructured<'_>) -> (Vec<u8>, bool) {
     let (choice, spoil) = (byte(script), byte(script));
@@ -144,6 +147,8 @@ fn greeting(peer: &Raw, sort: Sort, script: &mut Unstructured<'_>) -> (Vec<u8>, 
     bytes.extend(frame.to_le_bytes());
     bytes.extend(longest.to_le_bytes());
     bytes.extend(eager.to_le_bytes());
+    // How long it bears silence, in milliseconds.
+    bytes.extend([0_u32, 600][usize::from(choice >> 6 & 1)].to_le_bytes());
     bytes.resize(72 + tail, 7);
     match spoil {
         0..192 => return (bytes, true),

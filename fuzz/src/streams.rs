@@ -7,19 +7,20 @@ use std::time::Duration;
 
 use arbitrary::Unstructured;
 use trespass_carriers::fuzzing::{byte, bytes, word};
-use trespass_carriers::{StreamCarrier, StreamConfig};
+use trespass_carriers::{Phase, StreamCarrier, StreamConfig};
 use trespass_core::{Carrier, ErrorKind, TransportError, TryError};
 use trespass_mock::{MockDriver, MockFabric, MockTrack};
 
 use super::clock::{Flag, wait};
 use super::messages::pattern;
 use super::meter::Meter;
-use super::raw::{Ends, Error, Raw, Sort, TIMEOUT, ends, shake};
+use super::raw::{Ends, Error, Raw, SILENCE, Sort, TIMEOUT, ends, shake};
 use super::told::{BYE, BYTES, CREDIT, FIN, REFUSE};
 
 /// A [`StreamCarrier`].
 ///
-/// The first byte of a script says how large everything is ([`ends`]), the second is odd for a stream that coalesces, two or more
+/// The first byte of a script says how large everything is ([`ends`]), the second how the stream is set up (bit 0: it coalesces; 1: it bears no
+/// silence), two or more
 /// say how hands are shaken. Then each byte is an act, of so many times as its upper half says, less 1; its lower half says
 /// which, and what follows it:
 ///
@@ -36,10 +37,13 @@ use super::told::{BYE, BYTES, CREDIT, FIN, REFUSE};
 pub fn streams(script: &[u8]) {
     let mut script = Unstructured::new(script);
     let Ends { mut clock, role, fabric, track, mut peer } = ends(&mut script);
+    let choice = byte(&mut script);
     let config = StreamConfig::default()
-        .with_coalesce(byte(&mut script) % 2 == 1)
+        .with_coalesce(choice & 1 == 1)
         .with_open_timeout(TIMEOUT)
-        .with_close_timeout(TIMEOUT);
+        .with_close_timeout(TIMEOUT)
+        .with_idle_timeout((choice & 2 == 2).then_some(SILENCE));
+    let nervous = config.idle_timeout.is_some();
     let mut meter = Meter::new(MEMORY);
     let opening = meter.run(|| StreamCarrier::open(track, role, config));
     let sort = Sort { carrier: 2, features: 0 };
@@ -55,6 +59,7 @@ pub fn streams(script: &[u8]) {
         heard,
         written: Vec::new(),
         gone: false,
+        nervous,
         waiting: None,
         said: Said::default(),
         count: 0,
@@ -80,6 +85,8 @@ struct Talk {
     /// What the stream has taken, and the peer has not heard.
     written: Vec<u8>,
     gone: bool,
+    /// It bears no silence of the peer.
+    nervous: bool,
     waiting: Option<Arc<Flag>>,
     said: Said,
     count: usize,
@@ -318,7 +325,7 @@ impl Talk {
             ErrorKind::Protocol | ErrorKind::Refused => self.told.wrong || !self.peer.honest,
             ErrorKind::Closed => self.said.finish || self.said.close || self.told.left,
             ErrorKind::Disconnected => self.gone,
-            ErrorKind::TimedOut => self.said.close,
+            ErrorKind::TimedOut => self.said.close || (self.nervous && *error == Error::TimedOut(Phase::Idle)),
             _ => false,
         };
         assert!(right, "{error:?}");

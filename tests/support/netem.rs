@@ -3,7 +3,6 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 
 use crate::rdma;
 
@@ -14,58 +13,46 @@ pub(crate) fn foreign() -> Option<String> {
     (!owns).then(|| "this machine has devices of its own, and their links are not ours to spoil".to_owned())
 }
 
+const LINKS: [&str; 2] = ["veth0", "veth1"];
+
 /// Both links treat packets so until this is dropped.
 pub(crate) struct Spoilt;
 
 impl Spoilt {
     pub(crate) fn links(how: &str) -> Self {
-        for link in ["veth0", "veth1"] {
+        for link in LINKS {
             tc(&format!("qdisc add dev {link} root netem {how}"));
         }
         Self
     }
 
-    /// What was done to packets, as the kernel tells it.
+    /// What was done to packets of the first link, as the kernel tells it.
     pub(crate) fn told() -> String {
-        rdma::run(Command::new("tc").args(["-s", "qdisc", "show", "dev", "veth0"]))
+        told(LINKS[0])
+    }
+
+    /// How many packets each link has dropped since it is spoilt.
+    pub(crate) fn lost(&self) -> [u64; 2] {
+        LINKS.map(|link| {
+            let told = told(link);
+            let count = told.split_once("dropped ").and_then(|(_, rest)| rest.split_once(','));
+            count.and_then(|(count, _)| count.parse().ok()).unwrap_or_else(|| panic!("no count of drops: {told}"))
+        })
     }
 }
 
 impl Drop for Spoilt {
     fn drop(&mut self) {
-        for link in ["veth0", "veth1"] {
+        for link in LINKS {
             tc(&format!("qdisc del dev {link} root"));
         }
     }
 }
 
+fn told(link: &str) -> String {
+    rdma::run(Command::new("tc").args(["-s", "qdisc", "show", "dev", link]))
+}
+
 fn tc(args: &str) {
     rdma::run(Command::new("tc").args(args.split(' ')));
-}
-
-/// A share in links that are spoilt for as long as anybody has one.
-pub(crate) struct Share;
-
-static SHARES: Mutex<(usize, Option<Spoilt>)> = Mutex::new((0, None));
-
-impl Share {
-    /// The first one spoils the links, as `how` says; others have to say the same.
-    pub(crate) fn of(how: &str) -> Self {
-        let mut shares = SHARES.lock().unwrap_or_else(PoisonError::into_inner);
-        if shares.0 == 0 {
-            shares.1 = Some(Spoilt::links(how));
-        }
-        shares.0 += 1;
-        Self
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut shares = SHARES.lock().unwrap_or_else(PoisonError::into_inner);
-        shares.0 -= 1;
-        if shares.0 == 0 {
-            shares.1 = None;
-        }
-    }
 }

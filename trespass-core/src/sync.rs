@@ -18,3 +18,22 @@ pub(crate) use loom::sync::{
 };
 #[cfg(loom)]
 pub(crate) use loom::thread::{Thread, current, park};
+
+/// A number that no other running thread has: the address of something of its own. (`thread::current` counts references.)
+#[cfg(not(loom))]
+pub(crate) fn this_thread() -> usize {
+    thread_local!(static OWN: u8 = const { 0 });
+    OWN.with(|own| std::ptr::from_ref(own).addr())
+}
+
+/// The same of a thread of loom's, all of which are on one.
+#[cfg(loom)]
+pub(crate) fn this_thread() -> loom::thread::ThreadId {
+    current().id()
+}
+
+/// What [`this_thread`] says.
+#[cfg(not(loom))]
+pub(crate) type ThisThread = usize;
+#[cfg(loom)]
+pub(crate) type ThisThread = loom::thread::ThreadId;

@@ -8,7 +8,8 @@ use trespass_core::{ErrorKind, InOrder, Lossless, Timer, Track, TransportError, 
 
 use crate::closing::Closing;
 use crate::error::{CarrierError, Phase};
-use crate::stream::link::{Link, Side};
+use crate::side::Side;
+use crate::stream::link::Link;
 
 impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
     /// Says that no more bytes come, and waits until the peer's device has them all.
@@ -98,6 +99,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
             return Closing::Over(self.ended_before());
         };
         let deadline = track.timer().sleep(self.config.close_timeout);
+        self.pulse.stop();
         self.drained.clear();
         self.out.leave();
         Closing::Under { deadline, said: false }

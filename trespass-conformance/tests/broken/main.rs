@@ -9,6 +9,7 @@ mod bufs;
 mod fabric;
 #[macro_use]
 mod fault;
+mod receiver;
 mod tap;
 #[path = "../../../tests/support/toy/mod.rs"]
 mod toy;

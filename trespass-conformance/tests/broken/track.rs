@@ -1,7 +1,7 @@
 //! Tracks of the toy fabric with one fault.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use trespass_core::{
 use crate::bufs::{BrokenRecvBuf, BrokenSendBuf, Memory};
 use crate::fabric::{Parents, Shared};
 use crate::fault::Fault;
+use crate::receiver::BrokenReceiver;
 use crate::tap::{Deaf, Tap, unheard};
 use crate::toy::track::{ToyReceiver, ToySendBuf, ToySender};
 use crate::toy::{ToyAddr, ToyError};
@@ -37,45 +38,35 @@ pub(crate) struct BrokenSender {
     stalled_since: Option<Instant>,
 }
 
-pub(crate) struct BrokenReceiver {
-    toy: ToyReceiver,
-    own: Own,
-    received: u64,
-    told: u64,
-    /// Whether the last `try_recv` found nothing.
-    looked: bool,
-    over_last: Option<Arc<OnceLock<Box<[u8]>>>>,
-}
-
 /// What the two halves of a track share.
 #[derive(Clone)]
-struct Own {
-    shared: Arc<Shared>,
-    parents: Parents,
-    tap: Arc<Tap>,
-    alive: Arc<()>,
-    flags: Arc<Flags>,
-    limits: Limits,
-    addrs: (ToyAddr, ToyAddr),
-    timer: SystemTimer,
+pub(crate) struct Own {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) parents: Parents,
+    pub(crate) tap: Arc<Tap>,
+    pub(crate) alive: Arc<()>,
+    pub(crate) flags: Arc<Flags>,
+    pub(crate) limits: Limits,
+    pub(crate) addrs: (ToyAddr, ToyAddr),
+    pub(crate) timer: SystemTimer,
 }
 
 #[derive(Default)]
-struct Flags {
-    split: AtomicBool,
-    receiver_dropped: AtomicBool,
-    closed_here: AtomicBool,
-    full: AtomicBool,
+pub(crate) struct Flags {
+    pub(crate) split: AtomicBool,
+    pub(crate) receiver_dropped: AtomicBool,
+    pub(crate) closed_here: AtomicBool,
+    pub(crate) full: AtomicBool,
     /// Whether a buffer was dropped unsent.
     discarded: Arc<AtomicBool>,
 }
 
 impl Flags {
-    fn raise(flag: &AtomicBool) {
+    pub(crate) fn raise(flag: &AtomicBool) {
         flag.store(true, Ordering::Release);
     }
 
-    fn is(flag: &AtomicBool) -> bool {
+    pub(crate) fn is(flag: &AtomicBool) -> bool {
         flag.load(Ordering::Acquire)
     }
 }
@@ -97,14 +88,7 @@ impl BrokenTrack {
             timer: sender.timer(),
         };
         Self {
-            receiver: BrokenReceiver {
-                toy: receiver,
-                own: Own { tap: recv_tap, ..own.clone() },
-                received: 0,
-                told: 0,
-                looked: false,
-                over_last: None,
-            },
+            receiver: BrokenReceiver::new(receiver, Own { tap: recv_tap, ..own.clone() }),
             sender: BrokenSender {
                 toy: Some(sender),
                 own,
@@ -133,18 +117,18 @@ impl BrokenTrack {
 }
 
 impl Own {
-    fn is(&self, fault: Fault) -> bool {
+    pub(crate) fn is(&self, fault: Fault) -> bool {
         self.shared.fault == fault
     }
 
     /// The error that ends the track from above, if one does.
-    fn ended_above(&self) -> Option<ToyError> {
+    pub(crate) fn ended_above(&self) -> Option<ToyError> {
         let others = self.is(Fault::EndOfOneEndsAll) && self.shared.any_ended.load(Ordering::Acquire);
         (others || self.parents.gone()).then_some(ToyError(ErrorKind::Closed))
     }
 
     /// What this fabric calls an error of the toy.
-    fn renamed(&self, error: ToyError) -> ToyError {
+    pub(crate) fn renamed(&self, error: ToyError) -> ToyError {
         match error.kind() {
             ErrorKind::Closed if self.is(Fault::DeathIsDisconnected) => ToyError(ErrorKind::Disconnected),
             ErrorKind::Disconnected if self.is(Fault::CutLooksLikeAClose) => ToyError(ErrorKind::Closed),
@@ -153,7 +137,7 @@ impl Own {
     }
 }
 
-fn failed<T>(kind: ErrorKind) -> Result<T, TryError<ToyError>> {
+pub(crate) fn failed<T>(kind: ErrorKind) -> Result<T, TryError<ToyError>> {
     Err(TryError::Failed(ToyError(kind)))
 }
 
@@ -427,95 +411,6 @@ impl Drop for BrokenSender {
             Fault::EndWakesNoSender => unheard(Deaf::Senders, || drop(toy)),
             _ => drop(toy),
         }
-    }
-}
-
-impl RecvSide for BrokenReceiver {
-    type RecvBuf = BrokenRecvBuf;
-
-    fn posted(&self) -> u64 {
-        match self.own.shared.fault {
-            Fault::CountsReceivesTwice => 2 * self.toy.posted() - self.own.limits.recv_slots as u64,
-            Fault::StartsAtZero => self.toy.posted() - self.own.limits.recv_slots as u64,
-            _ => self.toy.posted(),
-        }
-    }
-
-    fn try_recv(&mut self) -> Result<BrokenRecvBuf, TryError<ToyError>> {
-        if let Some(error) = self.own.ended_above() {
-            return Err(TryError::Failed(error));
-        }
-        match self.own.shared.fault {
-            Fault::FullQueueBlocksTheReceiver if Flags::is(&self.own.flags.full) => return Err(TryError::WouldBlock),
-            Fault::CloseThrowsAway if Flags::is(&self.own.flags.closed_here) => return failed(ErrorKind::Closed),
-            Fault::EndOvertakes if self.own.shared.any_ended.load(Ordering::Acquire) => {
-                return failed(ErrorKind::Closed);
-            }
-            Fault::ArmsInTry => drop(self.toy.poll_recv_ready(&mut Context::from_waker(std::task::Waker::noop()))),
-            _ => {}
-        }
-        let toy = &mut self.toy;
-        let deaf = if self.own.is(Fault::StalledSenderIsNotWoken) { Deaf::Everybody } else { Deaf::Nobody };
-        let result = unheard(deaf, || toy.try_recv());
-        self.looked = matches!(result, Err(TryError::WouldBlock));
-        match result {
-            Ok(buf) => {
-                if self.own.is(Fault::ShowsReceivedBytes) {
-                    *self.own.shared.last_received.lock().expect("no panic under this lock") = buf.to_vec();
-                }
-                if self.own.is(Fault::OverwritesHeldBuffers) {
-                    let over = self.over_last.take();
-                    over.into_iter().for_each(|over| _ = over.set(buf.to_vec().into()));
-                }
-                let owner = Arc::downgrade(&self.own.alive);
-                let longest = buf.len() == self.own.limits.max_message;
-                let buf = BrokenRecvBuf::new(buf, self.own.shared.fault, self.received, owner);
-                if longest && self.own.is(Fault::Lengthens) {
-                    let _ = buf.pen().set([&buf[..], &[0]].concat().into());
-                }
-                self.received += 1;
-                self.over_last = Some(buf.pen());
-                Ok(buf)
-            }
-            Err(TryError::WouldBlock) => Err(TryError::WouldBlock),
-            Err(TryError::Failed(error)) => {
-                self.told += 1;
-                match self.own.shared.fault {
-                    Fault::TellsTheEndOnce if self.told > 1 => Err(TryError::WouldBlock),
-                    Fault::ErrorsChange if self.told > 1 => failed(ErrorKind::Device),
-                    _ => Err(TryError::Failed(self.own.renamed(error))),
-                }
-            }
-        }
-    }
-
-    fn poll_recv_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let waker = self.own.tap.waker(cx.waker());
-        let mut cx = Context::from_waker(&waker);
-        let toy = &mut self.toy;
-        let split = Flags::is(&self.own.flags.split);
-        let deaf = match self.own.shared.fault {
-            Fault::StalledSenderIsNotWoken => Deaf::Everybody,
-            Fault::SplitReceiverIsNotWoken if split => {
-                // With no waker to it, that is.
-                cx = Context::from_waker(std::task::Waker::noop());
-                Deaf::Nobody
-            }
-            _ => Deaf::Nobody,
-        };
-        let polled = unheard(deaf, || toy.poll_recv_ready(&mut cx));
-        match self.own.shared.fault {
-            Fault::ForgetsTheRecheck if std::mem::take(&mut self.looked) => Poll::Pending,
-            Fault::EndIsNotReady if self.told > 0 => Poll::Pending,
-            Fault::ReadyToReceiveForNothing => Poll::Ready(()),
-            _ => polled,
-        }
-    }
-}
-
-impl Drop for BrokenReceiver {
-    fn drop(&mut self) {
-        Flags::raise(&self.own.flags.receiver_dropped);
     }
 }
 

@@ -5,7 +5,6 @@
 //! same nonce. The kernel would ask again too, after four seconds.
 
 use std::collections::hash_map::RandomState;
-use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::io;
 use std::net::SocketAddr;
@@ -14,16 +13,18 @@ use std::time::Duration;
 
 use rdma_mummy_sys::{ibv_ah_attr, ud_t};
 
-use super::entry::{Entry, ListenerShared, Request};
-use super::handshake::{BUSY, EXPIRED, REFUSED};
+use super::asking::Listening;
+use super::entry::{Entry, ListenerShared};
+use super::failures::{Failed, REMOVED};
+use super::handshake::{BUSY, EXPIRED};
 use super::setup::listen_error;
-use super::{Control, Handle, State, Ticket, VerbsDriver};
-use crate::datagram::{Datagrams, Hello, KEYS, Parts, Port, UnreliableTrack, VerbsPeer, VerbsPort, Wanted, gid_of};
+use super::{Control, Handle, Ticket, VerbsDriver};
+use crate::datagram::{Datagrams, Hello, KEYS, Parts, Port, UnreliableTrack, VerbsPeer, VerbsPort, Wanted};
 use crate::error::VerbsError;
 use crate::hub::{Member, Source, Supply};
 use crate::promise::Promise;
-use crate::raw::ah::{Ah, way_to};
-use crate::raw::cm::{CmEvent, CmEventKind, CmId, NewId, PrivateData};
+use crate::raw::ah::Ah;
+use crate::raw::cm::{CmEvent, CmEventKind, CmId, PrivateData};
 
 /// How long after a request it is made again, at first; then twice as long each time, up to the other.
 const FIRST_STEP: Duration = Duration::from_millis(200);
@@ -32,10 +33,10 @@ const LAST_STEP: Duration = Duration::from_secs(2);
 /// A queue pair that is up.
 pub(crate) struct PortEntry {
     pub(super) port: Arc<Port>,
-    role: Role,
+    pub(super) role: Role,
 }
 
-enum Role {
+pub(super) enum Role {
     /// Of a track that was connected, or a listener that is closed.
     Silent,
     /// Answers whoever looks for it.
@@ -44,22 +45,6 @@ enum Role {
     },
     Listening(Box<Listening>),
 }
-
-struct Listening {
-    /// Destroyed with the entry.
-    _id: CmId,
-    datagrams: Arc<Datagrams>,
-    shared: Arc<ListenerShared>,
-    /// The requests that wait for the user, by who asks: nonce and token. As many as the backlog.
-    asking: HashMap<Source, (u64, u64)>,
-    /// The tracks that were accepted, by who asked: the nonce, and what was answered. As many as there are seats.
-    accepted: HashMap<Source, (u64, PrivateData, Arc<Member>)>,
-    /// Whom the user refused, and the nonce: the latest, at most [`REFUSALS`].
-    refused: VecDeque<(Source, u64)>,
-}
-
-/// How many refusals are remembered, to be said again where they were lost.
-const REFUSALS: usize = 256;
 
 /// What is looked for.
 pub(crate) struct Seeking {
@@ -103,26 +88,23 @@ impl Want {
     }
 }
 
-/// A request that waits for the user.
-pub(crate) struct Asking {
-    pub(super) id: CmId,
-    peer: SocketAddr,
-    source: Source,
-    hello: Hello,
-    /// The port that was asked, by token.
-    asked: u64,
-    pub(super) deadline: Duration,
-}
-
 impl PortEntry {
     fn new(port: Arc<Port>, role: Role) -> Self {
         Self { port, role }
     }
 
+    /// What requests of tracks wait in, where there may be any.
+    pub(super) fn listener(&self) -> Option<&Arc<ListenerShared>> {
+        match &self.role {
+            Role::Listening(listening) => Some(&listening.shared),
+            Role::Silent | Role::Addressed { .. } => None,
+        }
+    }
+
     /// Ends it.
     pub(super) fn shut(self) {
-        if let Role::Listening(listening) = &self.role {
-            drop(listening.shared.close());
+        if let Some(listener) = self.listener() {
+            drop(listener.close());
         }
         self.port.end(None);
     }
@@ -147,9 +129,7 @@ impl Control {
         let shared = ListenerShared::new(self.config.backlog);
         let (seats, key) = (datagrams.config.tracks, random_key());
         let (token, local, _) = self.open(datagrams, addr, seats, key, |_, id| {
-            let (asking, accepted, refused) = (HashMap::new(), HashMap::new(), VecDeque::new());
-            let (datagrams, shared) = (Arc::clone(datagrams), Arc::clone(&shared));
-            Ok((Role::Listening(Box::new(Listening { _id: id, datagrams, shared, asking, accepted, refused })), ()))
+            Ok((Role::Listening(Listening::new(id, datagrams, &shared)), ()))
         })?;
         Ok((local, shared, Arc::new(Ticket { handle: Handle::new(self), token })))
     }
@@ -290,7 +270,7 @@ fn build(control: &Arc<Control>, token: u64, datagrams: &Datagrams) -> Result<(A
 }
 
 /// A track of `member` with the peer behind `source`, which said `hello`.
-fn make_track(
+pub(super) fn make_track(
     control: &Control,
     (port, member): (Arc<Port>, Arc<Member>),
     source: Source,
@@ -345,7 +325,7 @@ impl VerbsDriver {
                 let why = system().to_string();
                 self.fail_seeking(token, |_| VerbsError::Device { action: "connect", why });
             }
-            CmEventKind::DeviceRemoved => self.end_tracks(|_, _| true, "the device was removed"),
+            CmEventKind::DeviceRemoved => self.fail_all_of(Failed::Device, REMOVED),
             _ => {}
         }
     }
@@ -432,7 +412,7 @@ impl VerbsDriver {
         }
     }
 
-    fn fail_seeking(&mut self, token: u64, error: impl FnOnce(SocketAddr) -> VerbsError) {
+    pub(super) fn fail_seeking(&mut self, token: u64, error: impl FnOnce(SocketAddr) -> VerbsError) {
         let is_seeking = matches!(self.control.state().entries.get_mut(token), Some(Entry::Seeking(_)));
         if let (true, Some(Entry::Seeking(seeking))) = (is_seeking, self.control.take(token)) {
             let Seeking { id, peer, want, .. } = *seeking;
@@ -475,122 +455,6 @@ impl VerbsDriver {
         true
     }
 
-    /// Somebody asks the port at `token`.
-    fn asked(&mut self, token: u64, new: NewId, data: &PrivateData) {
-        let control = Arc::clone(&self.control);
-        let mut state = control.state();
-        let request = state.entries.reserve();
-        let Some(id) = CmId::adopt(new, &control.channel, request) else {
-            state.entries.remove(request);
-            return;
-        };
-        let ours = id.device_name().is_some_and(|name| name == control.device.name);
-        let waits = match (Hello::parse(data), id.peer(), ours) {
-            (Some(hello), Some(peer), true) => {
-                let source = Source { gid: gid_of(peer.ip()), number: hello.number };
-                let deadline = control.handshake_deadline();
-                let asking = Asking { id, peer, source, hello, asked: token, deadline };
-                self.consider(&mut state, asking, request)
-            }
-            _ => {
-                let _ = id.reject(REFUSED);
-                None
-            }
-        };
-        if waits.is_none() {
-            state.entries.remove(request);
-        }
-        drop(state);
-        if let Some(listener) = waits {
-            listener.waker.wake();
-        }
-    }
-
-    /// Answers what needs no user, or has it wait for one: then the listener to wake is given.
-    fn consider(&self, state: &mut State, asking: Asking, request: u64) -> Option<Arc<ListenerShared>> {
-        let refuse = |id: &CmId, reason| {
-            let _ = id.reject(reason);
-            None
-        };
-        let Some(Entry::Port(entry)) = state.entries.get_mut(asking.asked) else { return refuse(&asking.id, REFUSED) };
-        let listening = match (&mut entry.role, asking.hello.wanted) {
-            (Role::Addressed { .. }, Wanted::Port) => {
-                let mtu = entry.port.shape.mtu as u32;
-                let (number, key) = (entry.port.qp.number(), entry.port.key);
-                let answer = Hello { number, key, mtu, ..asking.hello };
-                let _ = asking.id.answer(number, &answer.encode());
-                return None;
-            }
-            (Role::Listening(listening), Wanted::Track) => listening,
-            _ => return refuse(&asking.id, REFUSED),
-        };
-        let (nonce, source) = (asking.hello.nonce, asking.source);
-        match listening.accepted.get(&source) {
-            Some((accepted, answer, member)) if *accepted == nonce && !member.has_left() => {
-                // The answer was lost.
-                let _ = asking.id.answer(entry.port.qp.number(), answer);
-                return None;
-            }
-            // The queue pair of somebody who has gone, with somebody new.
-            Some((_, _, member)) if !member.has_left() => member.shared.end(None),
-            _ => {}
-        }
-        if listening.refused.contains(&(source, nonce)) {
-            // So was the refusal.
-            return refuse(&asking.id, REFUSED);
-        }
-        if let Some((_, earlier)) = listening.asking.get(&source).copied().filter(|(asked, _)| *asked == nonce) {
-            // The same again, before the user has answered: the answer goes to the later one. Dropping the other refuses
-            // it, and nobody waits for that any more.
-            if let Some(Entry::Asking(waiting)) = state.entries.get_mut(earlier) {
-                if asking.hello.attempt > waiting.hello.attempt {
-                    (waiting.id, waiting.hello) = (asking.id, asking.hello);
-                }
-            }
-            return None;
-        }
-        let shared = Arc::clone(&listening.shared);
-        if !shared.push(Request { token: request, peer: asking.peer }) {
-            // One that is closed will have no room later, either.
-            return refuse(&asking.id, if shared.is_open() { BUSY } else { REFUSED });
-        }
-        listening.asking.insert(source, (nonce, request));
-        state.deadlines.insert((asking.deadline, request));
-        state.entries.put(request, Entry::Asking(asking));
-        Some(shared)
-    }
-
-    /// Says no to a request that is out of the table.
-    pub(super) fn refuse_datagrams(&self, asking: &Asking, token: u64, reason: u8) {
-        let _ = asking.id.reject(reason);
-        if let Some(Entry::Port(PortEntry { role: Role::Listening(listening), .. })) =
-            self.control.state().entries.get_mut(asking.asked)
-        {
-            listening.forget(asking, token);
-            if reason == REFUSED {
-                listening.refused.truncate(REFUSALS - 1);
-                listening.refused.push_front((asking.source, asking.hello.nonce));
-            }
-        }
-    }
-
-    pub(super) fn accept_datagrams(&mut self, token: u64, promise: Arc<Promise<UnreliableTrack>>, ticket: Arc<Ticket>) {
-        let control = Arc::clone(&self.control);
-        let Some(Entry::Asking(asking)) = control.take(token) else {
-            let limit = control.config.handshake_timeout;
-            promise
-                .resolve(Err(VerbsError::TimedOut { what: "the request was not accepted, or withdrawn: it", limit }));
-            return;
-        };
-        let accepted = accept(&control, &asking, token, ticket);
-        if let Err(error) = &accepted {
-            let reason = if matches!(error, VerbsError::ResourceLimit { .. }) { BUSY } else { REFUSED };
-            self.refuse_datagrams(&asking, token, reason);
-        }
-        drop(asking);
-        promise.resolve(accepted);
-    }
-
     /// Receive buffers came back to a port or to shared queues whose users sleep.
     pub(super) fn refill(&mut self, token: u64) {
         if let Some(queue) = self.control.shared(token) {
@@ -604,48 +468,4 @@ impl VerbsDriver {
         port.refill(true);
         port.mind_shortage();
     }
-}
-
-impl Listening {
-    /// Forgets a request that was answered or has gone away.
-    fn forget(&mut self, asking: &Asking, token: u64) {
-        self.shared.forget(token);
-        if self.asking.get(&asking.source).is_some_and(|(_, asked)| *asked == token) {
-            self.asking.remove(&asking.source);
-        }
-    }
-}
-
-/// Takes a seat for whoever asks, and answers.
-fn accept(
-    control: &Arc<Control>,
-    asking: &Asking,
-    token: u64,
-    ticket: Arc<Ticket>,
-) -> Result<UnreliableTrack, VerbsError> {
-    let (port, datagrams) = match control.state().entries.get_mut(asking.asked) {
-        Some(Entry::Port(PortEntry { port, role: Role::Listening(listening), .. })) => {
-            listening.forget(asking, token);
-            (Arc::clone(port), Arc::clone(&listening.datagrams))
-        }
-        _ => return Err(VerbsError::Closed),
-    };
-    let member = port.sit(&datagrams.pools)?;
-    let local = asking.id.local();
-    let from = datagrams.address_of(local);
-    let way = way_to(asking.source.gid.octets(), from.port, from.index, datagrams.shape.traffic_class);
-    let ends = (local.unwrap_or(asking.peer), asking.peer);
-    let built = (Arc::clone(&port), Arc::clone(&member));
-    // Before the answer: what comes right after it finds its way.
-    let track = make_track(control, built, asking.source, &asking.hello, way, ends, ticket)?;
-    let number = port.qp.number();
-    let answer = Hello { number, key: port.key, mtu: port.shape.mtu as u32, ..asking.hello }.encode();
-    asking.id.answer(number, &answer).map_err(|error| VerbsError::os("accept", &error))?;
-    if let Some(Entry::Port(PortEntry { role: Role::Listening(listening), .. })) =
-        control.state().entries.get_mut(asking.asked)
-    {
-        listening.accepted.retain(|_, (_, _, member)| !member.has_left());
-        listening.accepted.insert(asking.source, (asking.hello.nonce, answer, member));
-    }
-    Ok(track)
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use trespass_core::WakerSlot;
 
-use super::datagrams::{Asking, PortEntry, Seeking};
+use super::asking::Asking;
+use super::datagrams::{PortEntry, Seeking};
 use crate::error::VerbsError;
 use crate::hub::Member;
 use crate::promise::Promise;
@@ -192,7 +193,8 @@ pub(crate) struct ListenerShared {
 
 struct Queue {
     requests: VecDeque<Request>,
-    open: bool,
+    /// Why there will be no more, once there will not.
+    over: Option<VerbsError>,
 }
 
 /// A request, as the user is told of it.
@@ -204,14 +206,14 @@ pub(crate) struct Request {
 
 impl ListenerShared {
     pub(crate) fn new(backlog: usize) -> Arc<Self> {
-        let queue = Queue { requests: VecDeque::new(), open: true };
+        let queue = Queue { requests: VecDeque::new(), over: None };
         Arc::new(Self { queue: Mutex::new(queue), waker: WakerSlot::new(), backlog })
     }
 
     /// Whether there was room for it. Wake the waker afterwards.
     pub(crate) fn push(&self, request: Request) -> bool {
         let mut queue = self.lock();
-        let room = queue.open && queue.requests.len() < self.backlog;
+        let room = queue.over.is_none() && queue.requests.len() < self.backlog;
         if room {
             queue.requests.push_back(request);
         }
@@ -219,13 +221,16 @@ impl ListenerShared {
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.lock().open
+        self.lock().over.is_none()
     }
 
-    /// The next request; `None` where there is none; an error once closed.
+    /// The next request; `None` where there is none; an error once closed, or of what it failed with.
     pub(crate) fn pop(&self) -> Result<Option<Request>, VerbsError> {
         let mut queue = self.lock();
-        if queue.open { Ok(queue.requests.pop_front()) } else { Err(VerbsError::Closed) }
+        match &queue.over {
+            None => Ok(queue.requests.pop_front()),
+            Some(error) => Err(error.clone()),
+        }
     }
 
     /// Forgets a request that has gone away.
@@ -235,9 +240,14 @@ impl ListenerShared {
 
     /// Takes no more.
     pub(crate) fn close(&self) -> VecDeque<Request> {
+        self.end(VerbsError::Closed)
+    }
+
+    /// The same, because of `error`, which whoever waits is told unless it was closed before.
+    pub(crate) fn end(&self, error: VerbsError) -> VecDeque<Request> {
         let requests = {
             let mut queue = self.lock();
-            queue.open = false;
+            queue.over.get_or_insert(error);
             std::mem::take(&mut queue.requests)
         };
         self.waker.wake();

@@ -11,6 +11,7 @@ use trespass_core::Limits;
 
 use super::again::passes;
 use super::entry::{Entry, Established, Pausing, Queues, Request, Requested, Resolving, Taker, Waiting};
+use super::failures::{Failed, REMOVED};
 use super::setup::bring_up;
 use super::{AT_ONCE, Command, Handle, Ticket, VerbsDriver};
 use crate::error::VerbsError;
@@ -69,7 +70,7 @@ impl VerbsDriver {
                 self.fail(token, |_| VerbsError::Device { action: "connect", why });
             }
             CmEventKind::Disconnected => self.disconnected(token),
-            CmEventKind::DeviceRemoved => self.end_tracks(|_, _| true, "the device was removed"),
+            CmEventKind::DeviceRemoved => self.fail_all_of(Failed::Device, REMOVED),
             CmEventKind::DatagramRequest { .. }
             | CmEventKind::DatagramAnswer { .. }
             | CmEventKind::DatagramRefused { .. }
@@ -294,13 +295,8 @@ impl VerbsDriver {
         match command {
             Command::Accept(token, taker) => self.accept(token, taker),
             Command::AcceptDatagrams(token, promise, ticket) => self.accept_datagrams(token, promise, ticket),
-            Command::Refuse(token) => match self.control.take(token) {
-                Some(Entry::Requested(requested)) => {
-                    let _ = requested.id.reject(REFUSED);
-                }
-                Some(Entry::Asking(asking)) => self.refuse_datagrams(&asking, token, REFUSED),
-                _ => {}
-            },
+            Command::Refuse(token) => self.turn_away(token, REFUSED),
+            Command::PutOff(token) => self.turn_away(token, BUSY),
             Command::Cancel(token) => match self.control.take(token) {
                 Some(Entry::Waiting(waiting)) => waiting.queues.conn().end(None),
                 Some(Entry::Established(established)) => tear_down(established),
@@ -326,6 +322,17 @@ impl VerbsDriver {
                 }
             }
             Command::Refill(token) => self.refill(token),
+        }
+    }
+
+    /// Says no to a request, and why.
+    fn turn_away(&mut self, token: u64, reason: u8) {
+        match self.control.take(token) {
+            Some(Entry::Requested(requested)) => {
+                let _ = requested.id.reject(reason);
+            }
+            Some(Entry::Asking(asking)) => self.refuse_datagrams(&asking, token, reason),
+            _ => {}
         }
     }
 

@@ -15,20 +15,22 @@ use crate::config::VerbsConfig;
 use crate::datagram::UnreliableTrack;
 use crate::device::Device;
 use crate::error::VerbsError;
-use crate::hub::{Member, Side, Supply};
+use crate::hub::{Member, Side};
 use crate::memory::Registrar;
 use crate::pool::Pool;
 use crate::promise::Promise;
 use crate::raw::cm::CmChannel;
 use crate::raw::cq::next_cq_event;
-use crate::raw::events::{AsyncEvent, async_fd, next_async_event};
+use crate::raw::events::async_fd;
 use crate::raw::fd::{EventFd, Readable};
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 use crate::timer::{Clock, VerbsTimer};
 
 mod again;
+mod asking;
 mod datagrams;
 mod entry;
+mod failures;
 mod handshake;
 mod mailbox;
 mod setup;
@@ -89,6 +91,8 @@ pub(crate) enum Command {
     /// With the claim that keeps the listener's port.
     AcceptDatagrams(u64, Arc<Promise<UnreliableTrack>>, Arc<Ticket>),
     Refuse(u64),
+    /// Says "busy" to a request.
+    PutOff(u64),
     /// The future of a handshake was dropped.
     Cancel(u64),
     /// The sending half was dropped alone.
@@ -335,59 +339,6 @@ impl VerbsDriver {
             if few {
                 return;
             }
-        }
-    }
-
-    #[cold]
-    fn read_async_events(&mut self) {
-        while let Ok(Some(event)) = next_async_event(&self.control.device.context) {
-            let links = &self.control.device.links;
-            match event {
-                AsyncEvent::QueuePair(number, why) => self.end_tracks(|_, qp| qp == number, why),
-                AsyncEvent::CompletionQueue(queue) => {
-                    self.end_tracks(|token, _| token == queue >> 1, "its completion queue has failed");
-                }
-                AsyncEvent::ReceivesLow(queue) => {
-                    if let Some(queue) = self.control.shared(queue >> 1) {
-                        queue.ran_low();
-                    }
-                }
-                AsyncEvent::DeviceFatal => self.end_tracks(|_, _| true, "the device has failed; see `dmesg`"),
-                // A link may come back before the retries are used up; if not, the sends fail and say so.
-                AsyncEvent::PortDown(port) => links.went_down(port),
-                AsyncEvent::PortUp(port) => links.came_up(port),
-                AsyncEvent::Other => {}
-            }
-        }
-    }
-
-    /// Ends the tracks that `which` picks by token and number of the queue pair, those of handshakes included, and the
-    /// ports. The cause that a completion gave is the better one, and stays where a side has seen it.
-    fn end_tracks(&mut self, which: impl Fn(u64, u32) -> bool, why: &str) {
-        let error = || VerbsError::Device { action: "go on with the track", why: why.to_owned() };
-        let (mut conns, mut handshakes, mut ports, mut queues) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (token, entry) in self.control.state().entries.iter_mut() {
-            match entry {
-                Entry::Established(established) if which(token, established.conn.qp.number()) => {
-                    conns.push(Arc::clone(&established.conn));
-                }
-                Entry::Shared(queue) if which(token, 0) => queues.push(Arc::clone(queue)),
-                Entry::Waiting(waiting) if which(token, waiting.queues.conn().qp.number()) => handshakes.push(token),
-                Entry::Port(entry) if which(token, entry.port.qp.number()) => ports.push(Arc::clone(&entry.port)),
-                _ => {}
-            }
-        }
-        for queue in queues {
-            queue.fail(error());
-        }
-        for port in ports {
-            port.end(Some(error()));
-        }
-        for conn in conns {
-            conn.end(Some(error()));
-        }
-        for token in handshakes {
-            self.fail(token, |_| error());
         }
     }
 

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use super::member::Member;
 use crate::track::slots::Shared;
 
+#[cfg(all(test, loom))]
+mod loom_tests;
+
 /// A bounded table of members. A seat is free again when the device has nothing more of whoever had it, and its buffers are
 /// back: the sum of all quotas is never more than there are buffers.
 pub(crate) struct Seats {

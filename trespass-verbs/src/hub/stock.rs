@@ -4,11 +4,14 @@
 //! runs out, and never shrinks. What a member has on loan, its [`Loan`] knows, and gives back when the queue pair is gone.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crate::error::VerbsError;
-use crate::pool::{Arena, Pool};
+use crate::pool::Arena;
+use crate::sync::{AtomicU32, AtomicU64, Mutex, OnceLock, Ordering};
+
+#[cfg(all(test, loom))]
+mod loom_tests;
 
 /// Where a slot is, for the device too.
 #[derive(Clone, Copy)]
@@ -19,7 +22,8 @@ pub(crate) struct Place {
 
 /// The send slots of all members of a hub.
 pub(crate) struct Stock {
-    pool: Arc<Pool>,
+    /// Where another block comes from: now and then, under the lock of `grown`.
+    more: Box<dyn Fn() -> Result<Arena, VerbsError> + Send + Sync>,
     blocks: Box<[OnceLock<Block>]>,
     slots_per_block: u32,
     slot_size: usize,
@@ -43,15 +47,15 @@ struct Block {
 const NONE: u32 = u32::MAX;
 
 impl Stock {
-    /// A stock of up to so many blocks, each one arena of `pool`; the first is there.
+    /// A stock of up to so many blocks, each one arena of `more`; the first is there.
     pub(crate) fn new(
-        pool: Arc<Pool>,
+        more: impl Fn() -> Result<Arena, VerbsError> + Send + Sync + 'static,
         blocks: usize,
         slots_per_block: usize,
         slot_size: usize,
     ) -> Result<Arc<Self>, VerbsError> {
         let stock = Self {
-            pool,
+            more: Box::new(more),
             blocks: (0..blocks).map(|_| OnceLock::new()).collect(),
             slots_per_block: slots_per_block as u32,
             slot_size,
@@ -135,7 +139,7 @@ impl Stock {
 
     fn grow(&self, grown: &mut usize) -> Result<(), VerbsError> {
         let cell = self.blocks.get(*grown).ok_or_else(none_left)?;
-        let arena = self.pool.arena()?;
+        let arena = (self.more)()?;
         let block = Block {
             lkey: arena.lkey(),
             arena,

@@ -92,3 +92,71 @@ unsafe fn read(event: *const ibv_async_event) -> AsyncEvent {
         AsyncEvent::Other
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ptr::null_mut;
+
+    use rdma_mummy_sys::{ibv_cq, ibv_qp, ibv_srq};
+
+    use super::*;
+
+    fn blank<T>() -> T {
+        // SAFETY: used for structs of libibverbs alone, of numbers and pointers that may be null: zero is a valid value.
+        unsafe { MaybeUninit::zeroed().assume_init() }
+    }
+
+    /// What is read of an event of this kind, whose element `set` fills in.
+    fn event(kind: u32, set: impl FnOnce(&mut ibv_async_event)) -> AsyncEvent {
+        let mut event: ibv_async_event = blank();
+        set(&mut event);
+        // SAFETY: the field is a number of this width, and `read` takes it as one.
+        unsafe { (&raw mut event.event_type).cast::<u32>().write(kind) };
+        // SAFETY: an event like one that was taken, whose element lives as long as the call.
+        unsafe { read(&event) }
+    }
+
+    #[test]
+    fn events_of_queue_pairs_name_them_and_say_how() {
+        let mut qp: ibv_qp = blank();
+        qp.qp_num = 0x11;
+        let mut said = Vec::new();
+        for kind in [kind::IBV_EVENT_QP_FATAL, kind::IBV_EVENT_QP_REQ_ERR, kind::IBV_EVENT_QP_ACCESS_ERR] {
+            let AsyncEvent::QueuePair(0x11, why) = event(kind as u32, |event| event.element.qp = &mut qp) else {
+                panic!("event {}", kind as u32);
+            };
+            assert!(!said.contains(&why), "{why} is said of two");
+            said.push(why);
+        }
+    }
+
+    #[test]
+    fn events_of_queues_tell_their_token() {
+        let (mut cq, mut srq): (ibv_cq, ibv_srq) = (blank(), blank());
+        (cq.cq_context, srq.srq_context) =
+            (std::ptr::without_provenance_mut(0x23), std::ptr::without_provenance_mut(0x42));
+        let of_cq = |kind: kind, cq| event(kind as u32, |event| event.element.cq = cq);
+        let of_srq = |kind: kind, srq| event(kind as u32, |event| event.element.srq = srq);
+        assert_eq!(of_cq(kind::IBV_EVENT_CQ_ERR, &mut cq), AsyncEvent::CompletionQueue(0x23));
+        assert_eq!(of_srq(kind::IBV_EVENT_SRQ_ERR, &mut srq), AsyncEvent::CompletionQueue(0x42));
+        assert_eq!(of_srq(kind::IBV_EVENT_SRQ_LIMIT_REACHED, &mut srq), AsyncEvent::ReceivesLow(0x42));
+    }
+
+    #[test]
+    fn events_of_ports_and_devices() {
+        let of_port = |kind: kind| event(kind as u32, |event| event.element.port_num = 2);
+        assert_eq!(of_port(kind::IBV_EVENT_PORT_ERR), AsyncEvent::PortDown(2));
+        assert_eq!(of_port(kind::IBV_EVENT_PORT_ACTIVE), AsyncEvent::PortUp(2));
+        assert_eq!(of_port(kind::IBV_EVENT_DEVICE_FATAL), AsyncEvent::DeviceFatal);
+    }
+
+    #[test]
+    fn other_events_are_not_looked_into() {
+        let nowhere = |event: &mut ibv_async_event| event.element.qp = null_mut();
+        for kind in [kind::IBV_EVENT_COMM_EST, kind::IBV_EVENT_GID_CHANGE, kind::IBV_EVENT_QP_LAST_WQE_REACHED] {
+            assert_eq!(event(kind as u32, nowhere), AsyncEvent::Other);
+        }
+        // Of a kernel to come.
+        assert_eq!(event(77, nowhere), AsyncEvent::Other);
+    }
+}

@@ -73,6 +73,8 @@ impl SharedQueue {
             backing: Backing::new(config.tracks, config.quota),
             seats: Seats::new(config.tracks),
         };
+        let send_pool = pool(fabric.send_slots)?;
+        let more = move || send_pool.arena();
         Ok(Self {
             sends: Lane::new(cq(sends, token << 1)?, Side::Send),
             receives: Lane::new(cq(receives, (token << 1) | 1)?, Side::Recv),
@@ -83,7 +85,7 @@ impl SharedQueue {
             slot_size: fabric.slot_size(),
             token,
             state: Mutex::new(state),
-            stock: Stock::new(pool(fabric.send_slots)?, config.tracks, fabric.send_slots, fabric.slot_size())?,
+            stock: Stock::new(more, config.tracks, fabric.send_slots, fabric.slot_size())?,
             recv_pool: pool(config.quota)?,
             config,
             control: Arc::downgrade(control),

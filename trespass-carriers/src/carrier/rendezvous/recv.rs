@@ -10,6 +10,7 @@ use trespass_core::{
 
 use super::{RendezvousCarrier, RendezvousMessage};
 use crate::error::{CarrierError, Violation};
+use crate::side::Side;
 
 /// A message that is being read.
 pub(super) struct Fetching<R> {
@@ -141,10 +142,13 @@ where
             let mut cx = Context::from_waker(self.messages.fan_out.waker());
             let queued = self.fetching.as_ref().is_some_and(|fetching| fetching.into.is_none());
             let Some(track) = &mut self.messages.track else { continue };
-            ready!(match queued {
-                true => track.poll_complete_ready(&mut cx),
-                false => track.poll_fetch_permit_ready(&mut cx),
-            });
+            match queued {
+                true => ready!(track.poll_complete_ready(&mut cx)),
+                false => {
+                    ready!(track.poll_fetch_permit_ready(&mut cx));
+                    self.messages.share(Side::Reader);
+                }
+            }
         }
     }
 

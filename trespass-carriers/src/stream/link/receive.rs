@@ -6,7 +6,8 @@ use trespass_core::{InOrder, Lossless, Track, TryError};
 
 use crate::credit::Rank;
 use crate::error::{CarrierError, Violation};
-use crate::stream::link::{Link, Side};
+use crate::side::Side;
+use crate::stream::link::Link;
 use crate::stream::outbound::Next;
 use crate::wire::StreamFrame;
 
