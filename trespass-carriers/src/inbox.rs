@@ -203,6 +203,12 @@ impl<B: Deref<Target = [u8]>> Inbox<B> {
         }
     }
 
+    /// How many bytes of messages it holds, and how many frames in the track's own buffers.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn holds(&self) -> (usize, usize) {
+        (self.held, self.backlog.len())
+    }
+
     /// Drops all that waits, and all that will come.
     pub(crate) fn discard(&mut self) {
         self.discarding = true;

@@ -21,6 +21,9 @@ mod config;
 mod credit;
 mod datagram;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handshake;
 mod inbox;
 mod lends;

@@ -136,7 +136,7 @@ impl Assemblies {
     }
 
     /// How much memory the incomplete ones have.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn bytes(&self) -> usize {
         self.slots.iter().filter_map(|slot| slot.bytes.as_ref()).map(|bytes| bytes.bytes().len()).sum()
     }

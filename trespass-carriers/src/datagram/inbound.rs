@@ -124,6 +124,12 @@ impl Inbound {
         });
     }
 
+    /// How many messages are incomplete, and how many bytes of memory they have.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn holds(&self) -> (usize, usize) {
+        (self.assemblies.len(), self.assemblies.bytes())
+    }
+
     /// When [`expire`](Self::expire) will have something to do.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         match self.assemblies.len() {

@@ -2,6 +2,8 @@
 
 mod assembly;
 mod config;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod handshake;
 mod inbound;
 mod open;
