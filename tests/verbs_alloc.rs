@@ -6,12 +6,16 @@ use std::task::{Context, Poll, Waker};
 
 use allocation_counter::measure;
 use futures_executor::block_on;
-use trespass_carriers::{MessageCarrier, MessageConfig};
-use trespass_core::{
-    Access, Completed, Fabric, Incoming, Listener, ListenerExt, MemoryFabric, RecvSide, Region, RemoteMemory, Role,
-    SendSide, SharedRegion, TryError, Window,
+use trespass_carriers::{
+    MessageCarrier, MessageConfig, RendezvousCarrier, RendezvousConfig, StreamCarrier, StreamConfig, TryRegionError,
 };
-use trespass_verbs::{DatagramConfig, ReliableTrack, UnreliableTrack, VerbsConfig, VerbsError, VerbsRegion};
+use trespass_core::{
+    Access, Carrier, Completed, Fabric, Incoming, Listener, ListenerExt, MemoryFabric, RecvSide, Region, RemoteMemory,
+    RemoteWindow, Role, SendSide, SharedRegion, TryError, Window,
+};
+use trespass_verbs::{
+    DatagramConfig, ReliableTrack, UnreliableTrack, VerbsConfig, VerbsError, VerbsFabric, VerbsRegion,
+};
 
 #[path = "support/rdma.rs"]
 mod rdma;
@@ -246,4 +250,139 @@ fn a_message_of_a_carrier_allocates_nothing() {
     rounds(21);
     let info = measure(|| rounds(70));
     assert_eq!(info.count_total, 0, "{info:?}");
+}
+
+/// Carriers of one sort at both ends of a track between the fabrics.
+fn carriers<C>(near: &VerbsFabric, far: &VerbsFabric, config: impl Fn(&VerbsFabric) -> C::Config) -> (C, C)
+where
+    C: Carrier<Track = ReliableTrack, Error: std::fmt::Debug> + Send + 'static,
+    C::Config: Send + 'static,
+{
+    let (one, other) = tracks(near, far);
+    let theirs = config(far);
+    let opening = std::thread::spawn(move || block_on(C::open(other, Role::Acceptor, theirs)).expect("opened"));
+    let one = block_on(C::open(one, Role::Connector, config(near))).expect("opened");
+    (one, opening.join().expect("the other end"))
+}
+
+fn tracks(near: &VerbsFabric, far: &VerbsFabric) -> (ReliableTrack, ReliableTrack) {
+    let mut listener = far.listen(&std::net::SocketAddr::new(rdma::addresses().1, 0)).expect("a listener");
+    let connecting = near.connect(&listener.local());
+    block_on(async {
+        let accepted = listener.incoming().await.expect("a request").accept().await.expect("accepted");
+        (connecting.await.expect("connected"), accepted)
+    })
+}
+
+fn fabrics() -> (VerbsFabric, VerbsFabric) {
+    let (near, far) = rdma::addresses();
+    let config = VerbsConfig::default().with_slots(4096, 16, 16);
+    (rdma::fabric(near, config.clone()), rdma::fabric(far, config))
+}
+
+#[test]
+fn bytes_of_a_stream_allocate_nothing() {
+    needs_rdma!();
+    let (near, far) = fabrics();
+    let (near, far) = carriers::<StreamCarrier<ReliableTrack>>(&near, &far, |_| StreamConfig::default());
+    let ((mut read, mut write), (mut peer_read, mut peer_write)) = (near.into_split(), far.into_split());
+    let data: Vec<u8> = (0..100_000).map(|i| i as u8).collect();
+    let mut rounds = |rounds: usize| {
+        for round in 0..rounds {
+            let data = &data[..[1, 64, 4088, 4089, 30_000, 100_000][round % 6]];
+            for (to, from) in [(&mut write, &mut peer_read), (&mut peer_write, &mut read)] {
+                let (mut sent, mut heard) = (0, 0);
+                while heard < data.len() {
+                    match to.try_put(&data[sent..]) {
+                        Ok(put) => sent += put,
+                        Err(TryError::WouldBlock) => {}
+                        Err(TryError::Failed(error)) => panic!("{error}"),
+                    }
+                    match from.try_fill() {
+                        Ok(bytes) => {
+                            let len = bytes.len();
+                            assert!(*bytes == data[heard..heard + len]);
+                            heard += len;
+                            from.consume(len);
+                        }
+                        Err(TryError::WouldBlock) => std::thread::yield_now(),
+                        Err(TryError::Failed(error)) => panic!("{error}"),
+                    }
+                }
+            }
+        }
+    };
+    rounds(18);
+    let info = measure(|| rounds(60));
+    assert_eq!(info.count_total, 0, "{info:?}");
+}
+
+/// How long what is lent is.
+const LENT: usize = 100_000;
+
+/// What it takes to lend memory, read it at the other end into memory of its own, and take it back: by hand.
+fn by_hand(near: &VerbsFabric, far: &VerbsFabric) -> u64 {
+    let (_near_track, mut far_track) = tracks(near, far);
+    let mut lent = Some(near.alloc(LENT).expect("memory"));
+    let mut rounds = |rounds: usize| {
+        for _ in 0..rounds {
+            let memory = lent.take().expect("it came back").share();
+            let window = memory.export(0..LENT, Access::ReadOnly).expect("a window");
+            let there = RemoteWindow::decode(&window.remote().encode()).expect("a window");
+            let permit = far_track.try_fetch_permit().expect("a permit");
+            let into = far.alloc(LENT).expect("memory");
+            far_track.read(permit, into, 0, there.slice(0, LENT).expect("inside"), 0).expect("queued");
+            far_track.flush().expect("flushed");
+            drop(memory_of(completed(&mut far_track)));
+            window.revoke().expect("revoked");
+            lent = memory.reclaim().ok();
+        }
+    };
+    rounds(10);
+    measure(|| rounds(50)).count_total
+}
+
+/// The carrier itself allocates nothing: what there is are the fabric's windows, and its memory to read into.
+#[test]
+fn a_message_that_is_lent_allocates_what_its_window_does() {
+    needs_rdma!();
+    let (near, far) = fabrics();
+    let by_hand = by_hand(&near, &far);
+    let config = |fabric: &VerbsFabric| RendezvousConfig::new(fabric.clone()).with_lend_from(8192);
+    let (one, other) = carriers::<RendezvousCarrier<VerbsFabric>>(&near, &far, config);
+    let ((mut sender, _theirs), (_ours, mut receiver)) = (one.split(), other.split());
+    let mut region = Some(sender.alloc(LENT).expect("memory"));
+    let mut rounds = |rounds: usize| {
+        for _ in 0..rounds {
+            let mut lent = region.take().expect("it came back");
+            while let Err(error) = sender.try_send_region(lent, 0..LENT) {
+                match error {
+                    TryRegionError::WouldBlock(back) => lent = back,
+                    TryRegionError::Failed(error) => panic!("{error}"),
+                }
+                std::thread::yield_now();
+            }
+            sender.flush().expect("flushed");
+            loop {
+                match receiver.try_recv() {
+                    Ok(message) => break assert!(message.expect("a message").was_lent()),
+                    Err(TryError::WouldBlock) => std::thread::yield_now(),
+                    Err(TryError::Failed(error)) => panic!("{error}"),
+                }
+            }
+            region = loop {
+                match sender.try_returned() {
+                    None => std::thread::yield_now(),
+                    back => break back,
+                }
+            };
+        }
+    };
+    rounds(10);
+    let info = measure(|| rounds(50));
+    assert_eq!(info.count_total, by_hand, "{info:?}");
+    println!(
+        "{} allocations for 50 messages that were lent: the windows and the memory of the fabric",
+        info.count_total
+    );
 }

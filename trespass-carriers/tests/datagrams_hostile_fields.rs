@@ -150,9 +150,17 @@ struct Row {
     make: fn(u32) -> Vec<u8>,
     honest: Comes,
     number: fn(u64) -> Comes,
-    more: Vec<(&'static str, usize, usize, fn(u64) -> Comes)>,
+    more: Vec<More>,
     /// Of such a length, beyond the first eight bytes.
     of_len: fn(usize) -> Comes,
+}
+
+/// A field beyond the header.
+#[derive(Clone, Copy)]
+struct More {
+    name: &'static str,
+    at: usize,
+    of: fn(u64) -> Comes,
 }
 
 /// Where a number lies that begins a message: the next one is 0.
@@ -192,12 +200,16 @@ fn rows() -> Vec<Row> {
             honest: Comes::Part,
             number: |number| placed(number, Comes::Part),
             more: vec![
-                // The second one is full, so there is as much of the message at least.
-                ("total", 8, 4, |total| match (2 * PIECE as u64..=MAX_MESSAGE as u64).contains(&total) {
-                    true => Comes::Part,
-                    false => Comes::Garbage,
-                }),
-                ("index", 12, 4, |index| if index <= 1 { Comes::Part } else { Comes::Garbage }),
+                More {
+                    name: "total",
+                    at: 8,
+                    // The second one is full, so there is as much of the message at least.
+                    of: |total| match (2 * PIECE as u64..=MAX_MESSAGE as u64).contains(&total) {
+                        true => Comes::Part,
+                        false => Comes::Garbage,
+                    },
+                },
+                More { name: "index", at: 12, of: |index| if index <= 1 { Comes::Part } else { Comes::Garbage } },
             ],
             of_len: |len| if len == 8 + PIECE { Comes::Part } else { Comes::Garbage },
         },
@@ -228,9 +240,9 @@ fn rows() -> Vec<Row> {
     ]
 }
 
-fn places(more: &[(&'static str, usize, usize, fn(u64) -> Comes)]) -> Vec<Field> {
+fn places(more: &[More]) -> Vec<Field> {
     let header = [("kind", 0, 1), ("flags", 1, 1), ("tag", 2, 2), ("number", 4, 4)];
-    let more = more.iter().map(|(name, at, len, _)| (*name, *at, *len));
+    let more = more.iter().map(|more| (more.name, more.at, 4));
     header.into_iter().chain(more).map(|(name, at, len)| field(name, at, len, |_| true)).collect()
 }
 
@@ -250,7 +262,8 @@ fn the_tables_are_complete() {
     }
     let mut kinds: Vec<String> = documented_kinds(format).into_iter().map(|(_, name)| name).collect();
     let mut tabled: Vec<String> = rows().iter().map(|row| row.name.into()).collect();
-    (kinds.sort_unstable(), tabled.sort_unstable());
+    kinds.sort_unstable();
+    tabled.sort_unstable();
     assert_eq!(tabled, kinds);
     assert_complete("a handshake", greeting(HELLO, 0).iter(), 0..hello().bytes().len());
 }
@@ -287,8 +300,8 @@ fn every_field_of_every_datagram() {
         (0..).find(|nth| !tried_of("tag", *nth, &tag, 2, 2));
         let number = row.number;
         (0..).find(|nth| !tried_of("number", *nth, &|value, _| number(value), 4, 4));
-        for (name, at, len, of) in row.more.clone() {
-            (0..).find(|nth| !tried_of(name, *nth, &|value, _| of(value), at, len));
+        for More { name, at, of } in row.more.clone() {
+            (0..).find(|nth| !tried_of(name, *nth, &|value, _| of(value), at, 4));
         }
         // Others of the same fabric notice nothing.
         block_on(left.send(b"beside")).unwrap();

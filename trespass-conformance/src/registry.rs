@@ -43,6 +43,7 @@ macro_rules! __with_properties {
             waking {
                 any a_message_wakes_the_latest_waker ["W1"]
                 any a_slot_wakes_the_latest_waker ["W1", "B5"]
+                any a_look_takes_no_waker_away ["W1"]
                 reliable a_poll_looks_again ["W1"]
                 reliable ping_pong_loses_no_wake_up ["W1"]
                 reliable a_new_waker_at_every_poll_will_do ["W3", "W1"]

@@ -64,6 +64,32 @@ pub fn a_slot_wakes_the_latest_waker<H: Harness>(h: &H) {
     }
 }
 
+/// Who waits is woken, though somebody looks in between: two halves of a carrier wait for one track, and look for each other.
+pub fn a_look_takes_no_waker_away<H: Harness>(h: &H) {
+    let mut pair = pair(h);
+    for id in 0..h.many(30) as u64 {
+        let receiver = Counter::new();
+        let ready = pair.server.poll_recv_ready(&mut Context::from_waker(&receiver.waker()));
+        assert!(ready.is_pending(), "ready, though nothing was sent");
+        assert!(now(pair.server.try_recv()).is_none(), "something arrived that nobody sent");
+        send_until_woken(h, &mut pair.client, id, &receiver, format_args!("message {id}, after a look"));
+        drop(now(pair.server.try_recv()).expect("woken, and no message"));
+        drain(h, &mut pair.server);
+
+        let mut bufs = reserve_all(&mut pair.client, 8);
+        let sender = Counter::new();
+        let ready = pair.client.poll_send_ready(&mut Context::from_waker(&sender.waker()));
+        assert!(ready.is_pending(), "ready with all slots reserved");
+        assert!(now(pair.client.try_reserve(8)).is_none(), "a reserve beyond the send slots");
+        let mut buf = bufs.pop().expect("a slot");
+        stamp(&mut buf, id);
+        pair.client.send(buf).expect("a send");
+        pair.client.flush().expect("a flush");
+        sender.expect_wake(h, "a message that has left, after a look");
+        arrive(h, &mut pair.server, id..id + 1, 8);
+    }
+}
+
 /// What happens between a `try_` call and the poll that follows is seen by the poll: it looks again after it has armed.
 pub fn a_poll_looks_again<H: ReliableHarness>(h: &H) {
     let mut pair = pair(h);

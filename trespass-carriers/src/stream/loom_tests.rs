@@ -1,7 +1,8 @@
 //! Models of what the halves of a stream share: its lock, the mark of a writer that is gone, and who waits.
 //!
-//! Each of these fails a model: a reader that lets go of the lock without a look at the mark; a fence less on either side of
-//! it; a side that finds the track ready and does not tell the other; an end that wakes nobody.
+//! Each of these fails a model: a reader that lets go of the lock without a look at the mark; no fence between the mark and the
+//! try for the lock; an end that wakes nobody. So do two things at once that make up for each other: a side that finds the track
+//! ready and does not tell the other, with a reader that does not hail the writer, or a writer that does not wake the reader.
 
 use std::future::poll_fn;
 

@@ -72,8 +72,13 @@ pub use send::TryRegionError;
 /// # Costs
 /// Of a message that is lent: one registration of its memory as a window with the device and its end (two system calls, see
 /// [`SharedRegion::export`]), a frame of 32 bytes, an RDMA READ, and a frame of 8 bytes back. No byte is copied by a
-/// processor. Memory to receive comes from the fabric's cache of registrations. Messages below
+/// processor. Memory to receive comes from the fabric's cache of registrations. The carrier allocates nothing for it; what a fabric
+/// allocates for a window and for memory is its own (on verbs one small allocation, all told). Messages below
 /// [`lend_from`](RendezvousConfig::lend_from) are copied instead.
+///
+/// # Cancel safety
+/// Any future of it may be dropped at any point. A send that is dropped is withdrawn, and its memory comes back by
+/// [`returned`](Self::returned); all others lose nothing: call again to go on.
 ///
 /// # Ends
 /// A [`close`](Self::close) waits until all that was lent is read. A carrier that is dropped takes its memory away from the peer,
