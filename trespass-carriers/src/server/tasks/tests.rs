@@ -109,7 +109,7 @@ fn what_ends_makes_room_and_gives_what_it_has() {
     script.end(4);
     assert_eq!(tasks.poll_next(&mut cx), Poll::Ready(4));
     tasks.clear();
-    assert!(tasks.is_empty() && tasks.len() == 0);
+    assert!(tasks.is_empty());
     assert!(tasks.poll_next(&mut cx).is_pending());
 }
 
@@ -160,7 +160,7 @@ fn wake_ups_come_from_any_thread() {
         });
         assert!(tasks.insert(Box::pin(future)).is_ok());
     }
-    let mut seen = vec![false; 100];
+    let mut seen = [false; 100];
     trespass_core::wait(async {
         for _ in 0..100 {
             seen[poll_fn(|cx| tasks.poll_next(cx)).await] = true;
