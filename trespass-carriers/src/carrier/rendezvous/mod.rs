@@ -59,6 +59,9 @@ use recv::Fetching;
 /// in their order, when the application receives, one ahead: so two ends that each lend 64 before they receive get through,
 /// and of what is lent the receiver holds two messages besides those that its application has.
 ///
+/// A message that is being read takes a send slot of the track until it is received: whoever reserves slots, and then waits
+/// to send, leaves one more free than with `MessageCarrier`.
+///
 /// # Costs
 /// Of a message that is lent: one registration of its memory as a window with the device and its end (two system calls, see
 /// [`SharedRegion::export`]), a frame of 32 bytes, an RDMA READ, and a frame of 8 bytes back. No byte is copied by a
@@ -249,6 +252,10 @@ where
 
     /// Ready when nothing is lent any more, or, with `false`, when that takes too long.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.messages.closing.is_some() {
+            // The goodbye has said it of all: nothing may be said after it.
+            return Poll::Ready(self.lent.is_empty() || self.patience.is_none());
+        }
         self.messages.inbox.discard();
         self.messages.fan_out.writer().register(cx.waker());
         loop {
@@ -259,9 +266,8 @@ where
                 self.messages.discard_lent();
             }
             self.collect();
-            let over = !reading && self.lent.is_empty();
-            if over || self.messages.closing.is_some() {
-                return Poll::Ready(over || self.patience.is_none());
+            if !reading && self.lent.is_empty() {
+                return Poll::Ready(true);
             }
             let (timer, timeout) = (self.fabric.timer(), self.messages.config.close_timeout);
             let patience = self.patience.get_or_insert_with(|| timer.sleep(timeout));

@@ -78,11 +78,11 @@ where
         // No longer than a message may be: so it was admitted.
         let len = usize::try_from(window.len()).unwrap_or(usize::MAX);
         let Ok(from) = window.slice(0, len) else {
-            return Err(self.messages.fail(CarrierError::Protocol(Violation::EmptySegment)));
+            return Err(self.lost(CarrierError::Protocol(Violation::EmptySegment)));
         };
         match self.fabric.alloc(len) {
             Ok(region) => self.fetching = Some(Fetching { from, into: Some(region) }),
-            Err(error) => return Err(self.messages.fail(CarrierError::Track(error))),
+            Err(error) => return Err(self.lost(CarrierError::Track(error))),
         }
         // On its way at once, if it can be.
         match self.begin() {
@@ -94,8 +94,8 @@ where
     /// Queues the read, unless that was done.
     fn begin(&mut self) -> Result<(), TryError<CarrierError<F::Error>>> {
         let Some(track) = &mut self.messages.track else {
-            self.fetching = None;
-            return Err(TryError::Failed(self.messages.recv_error.clone().unwrap_or(CarrierError::Closed)));
+            let error = if self.messages.closing.is_some() { CarrierError::Closed } else { CarrierError::Disconnected };
+            return Err(TryError::Failed(self.lost(error)));
         };
         let Some(Fetching { from, into }) = &mut self.fetching else { return Ok(()) };
         if into.is_none() {
@@ -178,8 +178,15 @@ where
 
     #[cold]
     fn not_read(&mut self, error: F::Error) -> TryError<CarrierError<F::Error>> {
-        self.fetching = None;
         let error = self.messages.ended(error);
-        TryError::Failed(self.messages.fail(error))
+        TryError::Failed(self.lost(error))
+    }
+
+    /// The message that was to be read never will be: nothing that came after it may be received either.
+    #[cold]
+    fn lost(&mut self, error: CarrierError<F::Error>) -> CarrierError<F::Error> {
+        self.fetching = None;
+        self.messages.inbox.discard();
+        self.messages.fail(error)
     }
 }
