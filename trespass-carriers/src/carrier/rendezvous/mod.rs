@@ -19,6 +19,7 @@ use super::{Finishing, MessageCarrier, Sending};
 use crate::config::MessageConfig;
 use crate::error::{CarrierError, Phase};
 use crate::message::MessageBuf;
+use crate::planted::{self, Bug};
 use crate::stats::Stats;
 use crate::wire::RENDEZVOUS;
 
@@ -282,6 +283,7 @@ where
     fn collect(&mut self) {
         let over = self.messages.track.is_none() || self.messages.peer_left;
         let read = self.messages.lends.take_back();
+        let read = if planted::is(Bug::Rendezvous) { read * 2 } else { read };
         let count = if over { self.lent.len() } else { read };
         for lent in self.lent.drain(..count.min(self.lent.len())) {
             self.back.extend(lent.take_back());
