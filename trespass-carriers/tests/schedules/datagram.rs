@@ -100,7 +100,7 @@ impl Subject for DatagramEnd {
         let micros = |dice: &mut Dice, least, more| Duration::from_micros(least + dice.below(more));
         let mut track = MockDatagramConfig::default()
             .with_mtu([128, 200, 256][dice.index(3)])
-            .with_slots(2 + dice.index(12), 8 + dice.index(40))
+            .with_slots(2 + dice.index(12), 8 + dice.index(24))
             .with_seed(dice.roll());
         if !dice.one_in(4) {
             track = track.with_loss(dice.below(150) as u16).with_duplication(dice.below(300) as u16);
