@@ -16,6 +16,12 @@ pub enum Bug {
     WakeUp,
     /// Drain: a close does not look for the peer's goodbye among what has arrived.
     Drain,
+    /// Rendezvous: a message that was read brings the memory of the next one back too.
+    Rendezvous,
+    /// Streams alone: a gathered write forgets what it has sent already of the piece that it is in.
+    Gathered,
+    /// Datagrams alone: a segment that comes twice counts twice.
+    Duplicates,
 }
 
 #[cfg(feature = "planted-bugs")]

@@ -293,6 +293,22 @@ fn a_carrier_that_is_dropped_takes_its_memory_away() {
 }
 
 #[test]
+fn nothing_is_received_past_a_message_that_could_not_be_read() {
+    let mut pair = carriers();
+    block_on(async {
+        lend(&mut pair.left, 1, 5000).await;
+        pair.left.send(b"behind it").await.unwrap();
+        lend(&mut pair.right, 2, 5000).await;
+    });
+    // It takes both in, while it waits for its own memory.
+    assert!(poll_once(&mut Box::pin(pair.right.returned())).is_pending());
+    drop(pair.left);
+    let first = block_on(pair.right.recv()).unwrap_err();
+    assert!(matches!(first.kind(), ErrorKind::Disconnected | ErrorKind::RemoteAccess), "{first:?}");
+    assert_eq!(block_on(pair.right.recv()).unwrap_err(), first);
+}
+
+#[test]
 fn futures_that_are_dropped_lose_nothing() {
     let mut pair = carriers_of(small().with_recv_slots(64));
     block_on(async {

@@ -100,6 +100,27 @@ fn a_send_that_is_forgotten_is_withdrawn_by_what_comes_next() {
     }
 }
 
+/// What waits for credits behind one that was withdrawn goes out before the goodbye, and not in the middle of the other.
+#[test]
+fn a_close_sends_what_waits_behind_a_withdrawal() {
+    let mut pair = pair();
+    let buf = pair.left.try_reserve(3).unwrap();
+    {
+        let data = [7; 10_000];
+        let mut sending = pair.left.send(&data);
+        assert!(poll_once(&mut sending).is_pending());
+    }
+    pair.left.send_buf(buf).unwrap();
+    let (closed, received) = both(pair.left.close(), async {
+        let mut received = Vec::new();
+        while let Some(message) = pair.right.recv().await.unwrap() {
+            received.push(message.len());
+        }
+        (received, pair.right.close().await)
+    });
+    assert_eq!((closed, received), (Ok(()), (vec![3], Ok(()))));
+}
+
 #[test]
 fn a_buffer_reserved_before_is_sent_after_the_withdrawal() {
     let mut pair = pair();

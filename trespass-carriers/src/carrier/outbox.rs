@@ -129,9 +129,10 @@ impl<T: SendSide> Outbox<T> {
     }
 
     /// Nor will anything be read: a Bye is to be sent, once, in place of a Fin that was not sent yet. It withdraws the
-    /// message that was begun, too.
+    /// message that was begun, too, unless others wait, which go out before it: then that takes an Abort still.
     pub(crate) fn leave(&mut self) {
-        self.hurdles = (self.hurdles & !(OPEN | ABORT | FIN | FETCHED)) | OVER | BYE;
+        let abort = if self.hurdles & WAITING == 0 { ABORT } else { 0 };
+        self.hurdles = (self.hurdles & !(OPEN | abort | FIN | FETCHED)) | OVER | BYE;
     }
 
     /// The peer reads no more: what waits is of no use. A Bye may still be said.

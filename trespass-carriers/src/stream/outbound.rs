@@ -5,6 +5,7 @@ use std::io::IoSlice;
 use trespass_core::SendBuf;
 
 use crate::credit::Rank;
+use crate::planted::{self, Bug};
 use crate::wire::HEADER;
 
 /// The frame that is being filled, and what is to be said after it.
@@ -201,7 +202,7 @@ impl<'a, 'b> Slices<'a, 'b> {
             to[..len].copy_from_slice(&from[..len]);
             copied += len;
             if len < from.len() {
-                self.at += len;
+                self.at = if planted::is(Bug::Gathered) { len } else { self.at + len };
                 break;
             }
             (self.slices, self.at) = (rest, 0);

@@ -24,6 +24,11 @@ impl Dice {
         self.below(len as u64) as usize
     }
 
+    /// Dice of their own, for somebody else.
+    pub(crate) fn fork(&mut self) -> Self {
+        Self(self.roll())
+    }
+
     pub(crate) fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }

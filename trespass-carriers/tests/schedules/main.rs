@@ -1,79 +1,44 @@
 //! Carriers under thousands of schedules and plans: nothing lost, duplicated, reordered, leaked or hung.
 //!
-//! `TRESPASS_SEEDS` says how many schedules, `TRESPASS_SEED` which one alone. `scripts/test` runs a hundred thousand.
+//! `TRESPASS_SEEDS` says how many schedules, `TRESPASS_SEED` which one alone: what a failure prints. `scripts/test` runs a
+//! hundred thousand of each carrier. See README.md beside this.
 
+mod check;
+mod datagram;
 mod dice;
+mod end;
 mod halves;
-mod harness;
 mod message;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod polls;
+mod rendezvous;
+mod run;
+mod stream;
+mod subject;
 
-use halves::HalvesEnd;
+use datagram::DatagramEnd;
 use message::MessageEnd;
-use trespass_mock::explore;
+use rendezvous::RendezvousEnd;
+use run::schedules;
+use stream::StreamEnd;
 
 #[test]
 fn messages_under_every_schedule() {
-    explore(2000, harness::run::<MessageEnd>);
+    schedules::<MessageEnd>(2000);
 }
 
 #[test]
-fn bytes_under_every_schedule() {
-    explore(500, harness::run::<HalvesEnd>);
+fn streams_under_every_schedule() {
+    schedules::<StreamEnd>(2000);
 }
 
-/// The same with a bug in it: found, each of them, and with a seed that replays it.
-#[cfg(feature = "planted-bugs")]
-mod planted {
-    use std::panic::catch_unwind;
+#[test]
+fn rendezvous_under_every_schedule() {
+    schedules::<RendezvousEnd>(2000);
+}
 
-    use trespass_carriers::{Bug, plant};
-
-    use super::*;
-
-    fn is_found(bug: Bug) {
-        let search = || {
-            explore(20_000, |seed| {
-                plant(Some(bug));
-                let outcome = harness::run::<MessageEnd>(seed);
-                plant(None);
-                outcome
-            });
-        };
-        let panic = catch_unwind(search).expect_err("a bug that was planted was not found");
-        let why = panic.downcast_ref::<String>().expect("what a panic says");
-        let seed = why.split("TRESPASS_SEED=").nth(1).and_then(|rest| rest.split(' ').next());
-        let seed: u64 = seed.and_then(|seed| seed.parse().ok()).expect("a seed to replay");
-        plant(Some(bug));
-        let again = harness::run::<MessageEnd>(seed);
-        plant(None);
-        assert!(again.is_err(), "seed {seed} fails once and not again: {why}");
-        assert!(harness::run::<MessageEnd>(seed).is_ok(), "seed {seed} fails without the bug");
-        println!("{bug:?}: {why}");
-    }
-
-    #[test]
-    fn in_the_credits() {
-        is_found(Bug::Credits);
-    }
-
-    #[test]
-    fn in_the_close() {
-        is_found(Bug::Close);
-    }
-
-    #[test]
-    fn in_the_reassembly() {
-        is_found(Bug::Reassembly);
-    }
-
-    #[test]
-    fn in_the_wake_ups() {
-        is_found(Bug::WakeUp);
-    }
-
-    #[test]
-    fn in_the_drain() {
-        is_found(Bug::Drain);
-    }
+#[test]
+fn datagrams_under_every_schedule() {
+    schedules::<DatagramEnd>(2000);
 }

@@ -11,6 +11,7 @@ use trespass_core::{Fabric, PortFabric};
 
 use super::addressed::MockPort;
 use super::config::MockDatagramConfig;
+use super::faults::MockFaults;
 use super::member::Member;
 use super::port::{Place, Port, Seat};
 use super::queues::{Inward, Sends};
@@ -22,6 +23,7 @@ use crate::connect::{Joined, Maker, MockConnecting};
 use crate::error::MockError;
 use crate::fabric::FabricShared;
 use crate::listen::{ListenerShared, MockListener};
+use crate::sync::{Mutex, lock};
 
 /// Unreliable datagrams on a [`MockFabric`](crate::MockFabric), in its net and by its clock: [ports](MockPort) of many peers,
 /// and [tracks](MockDatagramTrack) of one. Cheap to clone: a handle.
@@ -60,13 +62,15 @@ pub(crate) struct Datagrams {
     config: MockDatagramConfig,
     /// How many tracks and ports were made.
     made: AtomicU64,
+    /// What the network did to the datagrams of those that are gone.
+    retired: Arc<Mutex<MockFaults>>,
 }
 
 impl Datagrams {
     /// The queues of a new member.
     fn queues(&self, member: &Arc<Member>) -> (Sends, Inward) {
         let number = self.made.fetch_add(1, Ordering::Relaxed);
-        (Sends::new(member, &self.config, number), Inward::new(member))
+        (Sends::new(member, &self.config, number, &self.retired), Inward::new(member))
     }
 
     fn open_port(&self, addr: &MockAddr) -> Result<MockPort, MockError> {
@@ -175,12 +179,18 @@ impl Joined for MockDatagramTrack {
 impl MockDatagrams {
     pub(crate) fn new(fabric: &Arc<FabricShared>, config: MockDatagramConfig) -> Result<Self, MockError> {
         let (fabric, config) = (Arc::clone(fabric), config.checked()?);
-        Ok(Self { shared: Arc::new(Datagrams { fabric, config, made: AtomicU64::new(0) }) })
+        let (made, retired) = (AtomicU64::new(0), Arc::default());
+        Ok(Self { shared: Arc::new(Datagrams { fabric, config, made, retired }) })
     }
 
     /// How they are set up, the seed of their faults included.
     pub fn config(&self) -> &MockDatagramConfig {
         &self.shared.config
+    }
+
+    /// What the network did to the datagrams of all its tracks and ports that are gone.
+    pub fn faults(&self) -> MockFaults {
+        *lock(&self.shared.retired)
     }
 }
 

@@ -1,13 +1,15 @@
 //! A network with faults, from a seed.
 
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use super::config::MockDatagramConfig;
 use super::port::Port;
 use crate::counters::LaneCounts;
 use crate::sim::mixed;
+use crate::sync::{Mutex, lock};
 
-/// What the network did to the datagrams that one track or port sent, by the chances of
+/// What the network did to the datagrams that one track or port sent, or all of a fabric, by the chances of
 /// [`MockDatagramConfig`](crate::MockDatagramConfig).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -20,6 +22,15 @@ pub struct MockFaults {
     pub overtaken: u64,
     /// Arrived with a bit that is wrong.
     pub corrupted: u64,
+}
+
+impl AddAssign for MockFaults {
+    fn add_assign(&mut self, other: MockFaults) {
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.overtaken += other.overtaken;
+        self.corrupted += other.corrupted;
+    }
 }
 
 /// A datagram on its way.
@@ -42,6 +53,8 @@ pub(super) struct Network {
     /// Memory for one that is corrupted; none where that does not happen.
     wrong: Box<[u8]>,
     faults: MockFaults,
+    /// What those that are gone did.
+    retired: Arc<Mutex<MockFaults>>,
 }
 
 #[derive(Debug)]
@@ -53,11 +66,19 @@ struct Held {
 
 impl Network {
     /// That of the track or port number `number` of its fabric.
-    pub(super) fn new(config: &MockDatagramConfig, number: u64) -> Self {
+    pub(super) fn new(config: &MockDatagramConfig, number: u64, retired: &Arc<Mutex<MockFaults>>) -> Self {
         let room = vec![0; config.mtu].into_boxed_slice();
         let dice = mixed(config.seed ^ mixed(number));
         let wrong = vec![0; if config.corruption > 0 { config.mtu } else { 0 }].into_boxed_slice();
-        Self { chances: config.clone(), dice, held: None, room, wrong, faults: MockFaults::default() }
+        Self {
+            chances: config.clone(),
+            dice,
+            held: None,
+            room,
+            wrong,
+            faults: MockFaults::default(),
+            retired: Arc::clone(retired),
+        }
     }
 
     pub(super) fn faults(&self) -> MockFaults {
@@ -135,5 +156,11 @@ impl Network {
     fn roll(&mut self) -> u64 {
         self.dice = self.dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mixed(self.dice)
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        *lock(&self.retired) += self.faults;
     }
 }

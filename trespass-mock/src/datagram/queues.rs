@@ -15,6 +15,7 @@ use crate::buffer::MockSendBuf;
 use crate::error::MockError;
 use crate::lane::Message;
 use crate::slots::Slots;
+use crate::sync::Mutex;
 
 /// The send queue. Dropping it ends its member.
 #[derive(Debug)]
@@ -31,14 +32,19 @@ pub(super) struct Sends {
 }
 
 impl Sends {
-    /// That of the member number `number` of its fabric.
-    pub(super) fn new(member: &Arc<Member>, config: &MockDatagramConfig, number: u64) -> Self {
+    /// That of the member number `number` of its fabric, where `retired` is what the network did to those that are gone.
+    pub(super) fn new(
+        member: &Arc<Member>,
+        config: &MockDatagramConfig,
+        number: u64,
+        retired: &Arc<Mutex<MockFaults>>,
+    ) -> Self {
         let slots = member.limits().send_slots;
         Self {
             member: Arc::clone(member),
             slots: Slots::new(slots),
             queue: Vec::with_capacity(slots),
-            network: config.has_faults().then(|| Box::new(Network::new(config, number))),
+            network: config.has_faults().then(|| Box::new(Network::new(config, number, retired))),
             armed: false,
             closed: None,
         }
