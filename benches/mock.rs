@@ -12,12 +12,15 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use trespass::carriers::{MessageCarrier, MessageConfig};
+use trespass::carriers::{MessageCarrier, MessageConfig, StreamCarrier, StreamConfig};
 use trespass::core::{Fabric, InOrder, Incoming, ListenerExt, Lossless, Role, Track};
 use trespass::mock::{MockConfig, MockFabric, MockNet};
 
+use halves::{HalvesLink, StreamHalvesLink, StreamLink};
 use link::{CarrierLink, Link, TrackLink};
 
+#[path = "support/halves.rs"]
+mod halves;
 #[path = "support/link.rs"]
 mod link;
 
@@ -153,6 +156,40 @@ fn carrier_ends() -> Ends<CarrierLink<impl Track<Delivery: Lossless + InOrder>>>
     })
 }
 
+fn halves_ends() -> Ends<HalvesLink<impl Track<Delivery: Lossless + InOrder>>> {
+    futures_executor::block_on(async {
+        let (client, server) = tracks().await;
+        let open = |track, role| MessageCarrier::open(track, role, MessageConfig::default());
+        let (client, server) = both(open(client, Role::Connector), open(server, Role::Acceptor)).await;
+        let [client, server] = [client, server].map(|carrier| {
+            let (sender, receiver) = carrier.unwrap().split();
+            HalvesLink { sender, receiver }
+        });
+        Ends { client, server, number: 0 }
+    })
+}
+
+async fn streams() -> [StreamCarrier<<MockFabric as Fabric>::Track>; 2] {
+    let (client, server) = tracks().await;
+    let open = |track, role| StreamCarrier::open(track, role, StreamConfig::default());
+    let (client, server) = both(open(client, Role::Connector), open(server, Role::Acceptor)).await;
+    [client.unwrap(), server.unwrap()]
+}
+
+fn bytes_ends() -> Ends<StreamLink<impl Track<Delivery: Lossless + InOrder>>> {
+    let link = |stream| StreamLink { stream, data: vec![0; MAX_MESSAGE] };
+    let [client, server] = futures_executor::block_on(streams()).map(link);
+    Ends { client, server, number: 0 }
+}
+
+fn bytes_halves_ends() -> Ends<StreamHalvesLink<impl Track<Delivery: Lossless + InOrder>>> {
+    let [client, server] = futures_executor::block_on(streams()).map(|stream| {
+        let (reader, writer) = stream.into_split();
+        StreamHalvesLink { reader, writer, data: vec![0; MAX_MESSAGE] }
+    });
+    Ends { client, server, number: 0 }
+}
+
 fn bench<L: Link<Error: Debug>>(criterion: &mut Criterion, over: &str, make: impl Fn() -> Ends<L>) {
     for (name, work) in WORKS {
         let mut group = criterion.benchmark_group(format!("{over}/{name}"));
@@ -175,6 +212,9 @@ fn count(args: &[String]) -> Result<(), Box<dyn Error>> {
     match over.as_str() {
         "track" => repeat(track_ends(), work, size, times),
         "carrier" => repeat(carrier_ends(), work, size, times),
+        "halves" => repeat(halves_ends(), work, size, times),
+        "bytes" => repeat(bytes_ends(), work, size, times),
+        "bytes-halves" => repeat(bytes_halves_ends(), work, size, times),
         _ => return Err(format!("nothing is called {over}").into()),
     }
     Ok(())
@@ -196,6 +236,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut criterion = Criterion::default().configure_from_args();
     bench(&mut criterion, "track", track_ends);
     bench(&mut criterion, "carrier", carrier_ends);
+    bench(&mut criterion, "halves", halves_ends);
+    bench(&mut criterion, "bytes", bytes_ends);
+    bench(&mut criterion, "bytes-halves", bytes_halves_ends);
     criterion.final_summary();
     Ok(())
 }

@@ -20,7 +20,12 @@ fn blocks(document: &str) -> Vec<(String, Vec<String>)> {
 #[test]
 fn what_the_tutorials_show_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for (tutorial, least) in [("examples/custom_track/README.md", 5), ("examples/custom_carrier/README.md", 4)] {
+    let tutorials = [
+        ("examples/custom_track/README.md", 5),
+        ("examples/custom_carrier/README.md", 4),
+        ("examples/tls/README.md", 4),
+    ];
+    for (tutorial, least) in tutorials {
         let blocks = blocks(&fs::read_to_string(root.join(tutorial)).expect("the tutorial"));
         assert!(blocks.len() >= least, "{tutorial} shows {} blocks", blocks.len());
         for (file, code) in blocks {

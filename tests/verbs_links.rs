@@ -9,9 +9,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_executor::block_on;
+use trespass_carriers::{MessageCarrier, MessageConfig};
 use trespass_core::{
     Access, Completed, ErrorKind, Fabric, Incoming, Listener, ListenerExt, MemoryFabric, RecvSide, RecvSideExt, Region,
-    RemoteMemory, RemoteMemoryExt, SendSide, SendSideExt, SharedRegion, TransportError, TryError, Window,
+    RemoteMemory, RemoteMemoryExt, Role, SendSide, SendSideExt, SharedRegion, TransportError, TryError, Window,
 };
 use trespass_verbs::{ReliableTrack, VerbsConfig, VerbsError, leaked_registrations};
 
@@ -178,6 +179,32 @@ fn the_peers_link_down_is_a_typed_error_in_time() {
     eprintln!("the peer's link down: {error} after {took:?}");
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert!(matches!(error.kind(), ErrorKind::Device | ErrorKind::Disconnected), "{error}");
+    a_new_connection_works();
+}
+
+/// An end that only waits to receive has nothing under way that could fail: its beats are what does.
+#[test]
+fn an_idle_carrier_learns_that_the_peers_link_is_down() {
+    needs_rdma!();
+    let Some(_network) = network() else { return };
+    let (near, far) = rdma::pair(VerbsConfig::default());
+    let every = Duration::from_secs(1);
+    let config = || MessageConfig::default().with_keepalive(Some(every));
+    let (opening, accepting) =
+        (MessageCarrier::open(near, Role::Connector, config()), MessageCarrier::open(far, Role::Acceptor, config()));
+    let far = std::thread::spawn(move || block_on(accepting));
+    let mut near = block_on(opening).expect("a carrier");
+    let _stands_still = far.join().expect("the other end").expect("a carrier");
+    ip("link set veth1 down");
+    let cut = Instant::now();
+    let error = block_on(near.recv()).expect_err("the link is down");
+    let took = cut.elapsed();
+    ip("link set veth1 up");
+    eprintln!("idle, and the peer's link down: {error} after {took:?}, {} beats", near.stats().beats_sent);
+    assert!(matches!(error.kind(), ErrorKind::Device | ErrorKind::Disconnected), "{error}");
+    assert!(near.stats().beats_sent > 0);
+    // What was due within two seconds, and what the track takes in other tests of this file.
+    assert!(took < 2 * every + Duration::from_secs(5), "{took:?}");
     a_new_connection_works();
 }
 

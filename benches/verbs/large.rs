@@ -1,8 +1,15 @@
-//! Long messages, in segments or lent. Asleep while they wait: there is much to wait for.
+//! Long messages, in segments or lent.
+//!
+//! A carrier sends them by futures alone. Who polls asks these again and again, with a waker that does nothing; the track
+//! arms a notification the first time, and never again since nobody takes it.
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 use trespass::carriers::{CarrierError, MessageCarrier, RendezvousCarrier};
-use trespass::core::{Fabric, InOrder, Lossless, MemoryFabric, Track};
+use trespass::core::{Fabric, InOrder, Lossless, MemoryFabric, Track, TryError};
 
+use crate::clock::pause;
 use crate::link::{Link, Result, number, put_number};
 
 /// A message carrier whose messages are longer than a slot.
@@ -20,8 +27,9 @@ impl<T: Track<Delivery: Lossless + InOrder>> SegmentsLink<T> {
 impl<T: Track<Delivery: Lossless + InOrder>> Link for SegmentsLink<T> {
     type Error = CarrierError<T::Error>;
 
-    fn try_send(&mut self, _: usize, _: u64) -> Result<bool, Self> {
-        Err(CarrierError::Closed)
+    /// Waits, spinning, until all of it is on its way.
+    fn try_send(&mut self, size: usize, number: u64) -> Result<bool, Self> {
+        spin(self.send(size, number)).map(|()| true)
     }
 
     fn flush(&mut self) -> Result<(), Self> {
@@ -29,7 +37,11 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link for SegmentsLink<T> {
     }
 
     fn try_recv(&mut self) -> Result<Option<u64>, Self> {
-        Err(CarrierError::Closed)
+        match self.carrier.try_recv() {
+            Ok(message) => Ok(Some(message.map_or(u64::MAX, |message| number(&message)))),
+            Err(TryError::WouldBlock) => Ok(None),
+            Err(TryError::Failed(error)) => Err(error),
+        }
     }
 
     async fn send(&mut self, size: usize, number: u64) -> Result<(), Self> {
@@ -44,6 +56,17 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link for SegmentsLink<T> {
 
     async fn close(&mut self) -> Result<(), Self> {
         self.carrier.close().await
+    }
+}
+
+fn spin<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let mut cx = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+            return output;
+        }
+        pause();
     }
 }
 
@@ -65,8 +88,9 @@ impl<F: MemoryFabric<Track: Track<Delivery: Lossless + InOrder>>> LentLink<F> {
 impl<F: MemoryFabric<Track: Track<Delivery: Lossless + InOrder>>> Link for LentLink<F> {
     type Error = CarrierError<<F as Fabric>::Error>;
 
-    fn try_send(&mut self, _: usize, _: u64) -> Result<bool, Self> {
-        Err(CarrierError::Closed)
+    /// Waits, spinning, until all of it is on its way.
+    fn try_send(&mut self, size: usize, number: u64) -> Result<bool, Self> {
+        spin(self.send(size, number)).map(|()| true)
     }
 
     fn flush(&mut self) -> Result<(), Self> {
@@ -74,7 +98,11 @@ impl<F: MemoryFabric<Track: Track<Delivery: Lossless + InOrder>>> Link for LentL
     }
 
     fn try_recv(&mut self) -> Result<Option<u64>, Self> {
-        Err(CarrierError::Closed)
+        match self.carrier.try_recv() {
+            Ok(message) => Ok(Some(message.map_or(u64::MAX, |message| number(&message)))),
+            Err(TryError::WouldBlock) => Ok(None),
+            Err(TryError::Failed(error)) => Err(error),
+        }
     }
 
     async fn send(&mut self, size: usize, number: u64) -> Result<(), Self> {

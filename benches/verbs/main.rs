@@ -9,14 +9,18 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use trespass::carriers::{MessageCarrier, MessageConfig, RendezvousCarrier, RendezvousConfig};
+use trespass::carriers::{
+    MessageCarrier, MessageConfig, RendezvousCarrier, RendezvousConfig, StreamCarrier, StreamConfig,
+};
 use trespass::core::{Fabric, Incoming, ListenerExt, RemoteWindow, Role, block_on};
 use trespass::verbs::{DatagramConfig, SharedConfig, VerbsConfig, VerbsDriver, VerbsFabric};
 
+use bytes::BytesLink;
 use large::{LentLink, SegmentsLink};
 use link::{CarrierLink, TrackLink};
 use options::{Options, Over, Side, Work};
 
+mod bytes;
 mod clock;
 mod large;
 #[path = "../support/link.rs"]
@@ -29,7 +33,7 @@ mod talk;
 
 /// What a carrier adds to each message; a slot is that much longer, so that a message is one frame.
 const CARRIER_ROOM: usize = 64;
-/// The slots of a track whose messages are longer: what a fabric has by default.
+/// The slots of a track whose messages are longer, and of one with bytes: what a fabric has by default.
 const SEGMENT: usize = 16 * 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -37,11 +41,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("nothing to do: scripts/bench-verbs runs this, with two ends\n{}", options::USAGE);
         return Ok(());
     };
-    let message = match options.work {
-        Work::PingPong | Work::Stream if options.over == Over::Carrier => options.size + CARRIER_ROOM,
-        Work::PingPong | Work::Stream if matches!(options.over, Over::Segments | Over::Lent) => SEGMENT,
-        Work::PingPong | Work::Stream | Work::Many => options.size,
-        Work::Read | Work::Write | Work::Add => RemoteWindow::ENCODED,
+    let message = match (options.work, options.over) {
+        (Work::Read | Work::Write | Work::Add, _) => RemoteWindow::ENCODED,
+        (Work::PingPong | Work::Bursts | Work::Stream, Over::Carrier) => options.size + CARRIER_ROOM,
+        (Work::PingPong | Work::Bursts | Work::Stream, Over::Segments | Over::Lent | Over::Bytes) => SEGMENT,
+        (Work::PingPong | Work::Bursts | Work::Stream | Work::Many, _) => options.size,
     };
     // Emulated machines are slow to shake hands.
     let patience = Duration::from_secs(60);
@@ -55,7 +59,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (fabric, mut driver) = VerbsFabric::open_manual(config)?;
     match options.over {
         Over::Track => over_tracks(&fabric, &mut driver, &options),
-        Over::Carrier | Over::Segments | Over::Lent => over_carriers(&fabric, &mut driver, &options, patience),
+        Over::Carrier | Over::Segments | Over::Lent | Over::Bytes => {
+            over_carriers(&fabric, &mut driver, &options, patience)
+        }
         Over::Datagrams => {
             let datagrams = fabric.datagrams(datagram_config(&options))?;
             let track = block_on(&mut driver, meet_once(&datagrams, &options))?;
@@ -80,6 +86,11 @@ fn over_carriers(
 ) -> Result<(), Box<dyn Error>> {
     let track = block_on(driver, meet_once(fabric, options))?;
     let role = if options.side == Side::Client { Role::Connector } else { Role::Acceptor };
+    if options.over == Over::Bytes {
+        let config = StreamConfig::default().with_open_timeout(patience);
+        let stream = block_on(driver, StreamCarrier::open(track, role, config))?;
+        return talk::run(BytesLink::new(stream, options.size), driver, options);
+    }
     let config = MessageConfig::default().with_open_timeout(patience);
     if options.over == Over::Lent {
         let config = RendezvousConfig::new(fabric.clone()).with_messages(config).with_lend_from(options.size);

@@ -5,15 +5,16 @@ use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-pub(crate) const USAGE: &str = "usage: verbs server|client track|carrier|segments|lent|datagrams|port|shared \
-pingpong|stream|many|read|write|add local=IP peer=IP:PORT [size=64] [count=1000] [warmup=100] [wait=events|polling] [batch=1] \
-[send-slots=64] [recv-slots=64] [inline=BYTES] [tracks=1] [under-way=1]";
+pub(crate) const USAGE: &str = "usage: verbs server|client track|carrier|segments|lent|bytes|datagrams|port|shared \
+pingpong|bursts|stream|many|read|write|add local=IP peer=IP:PORT [size=64] [count=1000] [warmup=100] \
+[wait=events|polling] [batch=1] [burst=1] [send-slots=64] [recv-slots=64] [inline=BYTES] [tracks=1] [under-way=1]";
 
 const INTERFACES: &[(&str, Over)] = &[
     ("track", Over::Track),
     ("carrier", Over::Carrier),
     ("segments", Over::Segments),
     ("lent", Over::Lent),
+    ("bytes", Over::Bytes),
     ("datagrams", Over::Datagrams),
     ("port", Over::Port),
     ("shared", Over::Shared),
@@ -21,6 +22,7 @@ const INTERFACES: &[(&str, Over)] = &[
 
 const WORKS: &[(&str, Work)] = &[
     ("pingpong", Work::PingPong),
+    ("bursts", Work::Bursts),
     ("stream", Work::Stream),
     ("many", Work::Many),
     ("read", Work::Read),
@@ -42,6 +44,8 @@ pub(crate) enum Over {
     Segments,
     /// A carrier that lends its messages.
     Lent,
+    /// A stream of bytes.
+    Bytes,
     /// A track of datagrams.
     Datagrams,
     /// Datagrams in their addressed form.
@@ -54,6 +58,8 @@ pub(crate) enum Over {
 pub(crate) enum Work {
     /// One message there, one back.
     PingPong,
+    /// Some messages there, as many back.
+    Bursts,
     /// Messages one way, as many as there are slots; at the end one back.
     Stream,
     /// Messages one way over all tracks, so many on each; both ends poll.
@@ -89,6 +95,8 @@ pub(crate) struct Options {
     pub(crate) warmup: u64,
     /// Messages for each doorbell.
     pub(crate) batch: u64,
+    /// Messages there before as many come back.
+    pub(crate) burst: u64,
     pub(crate) send_slots: usize,
     pub(crate) recv_slots: usize,
     pub(crate) inline: Option<usize>,
@@ -114,6 +122,7 @@ impl Options {
             count: 1000,
             warmup: 100,
             batch: 1,
+            burst: 1,
             send_slots: 64,
             recv_slots: 64,
             inline: None,
@@ -132,11 +141,14 @@ impl Options {
         if several && options.work != Work::Many {
             return Err("over several tracks, or shared ones, there is only `many`".into());
         }
-        if matches!(options.over, Over::Segments | Over::Lent) && options.wait == Wait::Polling {
-            return Err("long messages are waited for: wait=events".into());
+        if options.over == Over::Bytes && !matches!(options.work, Work::PingPong | Work::Bursts) {
+            return Err("over a stream of bytes all messages are of one size: pingpong or bursts".into());
         }
-        if options.tracks == 0 || options.under_way == 0 || options.batch == 0 {
-            return Err("tracks, under-way and batch: at least 1".into());
+        if options.work == Work::Bursts && options.wait == Wait::Events {
+            return Err("bursts are polled for: wait=polling".into());
+        }
+        if options.tracks == 0 || options.under_way == 0 || options.batch == 0 || options.burst == 0 {
+            return Err("tracks, under-way, batch and burst: at least 1".into());
         }
         Ok(Some(options))
     }
@@ -150,6 +162,7 @@ impl Options {
             "warmup" => self.warmup = parsed(key, value)?,
             "wait" => self.wait = choice(key, value, &[("events", Wait::Events), ("polling", Wait::Polling)])?,
             "batch" => self.batch = parsed(key, value)?,
+            "burst" => self.burst = parsed(key, value)?,
             "send-slots" => self.send_slots = parsed(key, value)?,
             "recv-slots" => self.recv_slots = parsed(key, value)?,
             "tracks" => self.tracks = parsed(key, value)?,

@@ -1,6 +1,7 @@
 //! The conversations between two ends that are alike.
 
 use std::error::Error;
+use std::ops::Range;
 use std::time::Instant;
 
 use trespass::core::{Drive, block_on};
@@ -19,11 +20,12 @@ pub(crate) fn run<L: Link, D: Drive>(
         (Work::PingPong, Side::Server, Wait::Events) => block_on(driver, answer(&mut link, options))?,
         (Work::PingPong, Side::Client, Wait::Polling) => ask_polling(&mut link, options)?,
         (Work::PingPong, Side::Server, Wait::Polling) => answer_polling(&mut link, options)?,
+        (Work::Bursts, _, Wait::Polling) => bursts_polling(&mut link, options)?,
         (Work::Stream, Side::Client, Wait::Events) => block_on(driver, pour(&mut link, options))?,
         (Work::Stream, Side::Server, Wait::Events) => block_on(driver, drain(&mut link, options))?,
         (Work::Stream, Side::Client, Wait::Polling) => pour_polling(&mut link, options)?,
         (Work::Stream, Side::Server, Wait::Polling) => drain_polling(&mut link, options)?,
-        _ => return Err("there is only pingpong and stream over this".into()),
+        _ => return Err("there is only pingpong, bursts (polling) and stream over this".into()),
     };
     report.print();
     // The other end may be the first to go, which makes this end's close a failure that means nothing here.
@@ -85,6 +87,35 @@ fn answer_polling<L: Link>(link: &mut L, options: &Options) -> Result<Report, L>
         link.flush()?;
     }
     Ok(clock.stop(options.count))
+}
+
+/// Both ends: who asks sends first.
+fn bursts_polling<L: Link>(link: &mut L, options: &Options) -> Result<Report, L> {
+    let mut clock = Clock::new(0);
+    let asks = options.side == Side::Client;
+    for turn in 0..options.warmup + options.count {
+        if turn == options.warmup {
+            clock.start();
+        }
+        let numbers = turn * options.burst..(turn + 1) * options.burst;
+        if asks {
+            send_all_polling(link, options, numbers.clone())?;
+        }
+        for number in numbers.clone() {
+            expect(number, recv_polling(link)?);
+        }
+        if !asks {
+            send_all_polling(link, options, numbers)?;
+        }
+    }
+    Ok(clock.stop(options.count * options.burst * 2))
+}
+
+fn send_all_polling<L: Link>(link: &mut L, options: &Options, numbers: Range<u64>) -> Result<(), L> {
+    for number in numbers {
+        send_polling(link, options, number)?;
+    }
+    link.flush()
 }
 
 async fn pour<L: Link>(link: &mut L, options: &Options) -> Result<Report, L> {

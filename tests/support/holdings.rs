@@ -43,12 +43,17 @@ impl Holdings {
 /// The resident memory of this process, in KiB. Without huge pages: the kernel makes one of many small ones, most of them
 /// never touched, whenever it likes.
 pub(crate) fn resident() -> usize {
+    resident_of(std::process::id())
+}
+
+/// The same, of another process.
+pub(crate) fn resident_of(process: u32) -> usize {
     let of = |file: &str, name: &str| {
-        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let text = std::fs::read_to_string(format!("/proc/{process}/{file}")).unwrap_or_default();
         let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
         line.split_whitespace().nth(1).and_then(|number| number.parse::<usize>().ok())
     };
-    let resident = of("/proc/self/status", "VmRSS:").expect("the memory of this process");
+    let resident = of("status", "VmRSS:").expect("the memory of a process");
     // Not every kernel tells of them, and those that do not have none.
-    resident.saturating_sub(of("/proc/self/smaps_rollup", "AnonHugePages:").unwrap_or(0))
+    resident.saturating_sub(of("smaps_rollup", "AnonHugePages:").unwrap_or(0))
 }

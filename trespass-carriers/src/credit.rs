@@ -17,7 +17,8 @@
 //! - when the receives posted and not yet reported are half the window; and
 //! - before this end waits, when the peer has too few left for data, and two or more are not yet reported.
 //!
-//! A Credit frame itself makes the peer post one receive more, which alone makes none due: the exchange dies out.
+//! A Credit frame itself makes the peer post one receive more, which alone makes none due: the exchange dies out. (A
+//! [beat](crate::pulse) is a Credit frame too, but ranks as data.)
 //!
 //! # Why no deadlock
 //! Frames of control are consumed when they are taken from the track, and never held. Suppose that both ends had used their
@@ -147,6 +148,17 @@ impl Credits {
     pub(crate) fn due_before_wait(&self, posted: u64) -> bool {
         let starved = self.advertised <= self.received + CONTROL_RESERVE;
         self.due(posted) || (starved && !planted::is(Bug::Credits) && posted.saturating_sub(self.advertised) >= 2)
+    }
+
+    /// Two numbers that grow: the first whenever this end says something; the second when the peer does, and when it is
+    /// granted more, since before that it may have had to be silent.
+    pub(crate) fn signs_of_life(&self) -> (u64, u64) {
+        (self.sent, self.received + self.advertised)
+    }
+
+    /// Whether the peer has been told that it may send more than control.
+    pub(crate) fn peer_may_speak(&self) -> bool {
+        self.advertised > self.received + CONTROL_RESERVE
     }
 
     /// Whether the peer has used up half of what it may send: time to make room.

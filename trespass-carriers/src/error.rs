@@ -84,12 +84,18 @@ pub enum Phase {
     /// A message over datagrams whose parts have not all come: the configured `assembly_timeout`.
     #[error("assembly of a message")]
     Assembly,
-    /// The silence of a peer over datagrams: the configured `idle_timeout`.
+    /// The silence of the peer: the configured `idle_timeout`.
     #[error("silence of the peer")]
     Idle,
-    /// Beats over datagrams: the configured `keepalive`.
+    /// Beats: the configured `keepalive`.
     #[error("keepalive")]
     Keepalive,
+    /// A send with a limit of its own: the message is withdrawn, and the carrier lives on.
+    #[error("send")]
+    Send,
+    /// A receive with a limit of its own: nothing is lost, and the carrier lives on.
+    #[error("receive")]
+    Receive,
 }
 
 /// Which setting is out of range.

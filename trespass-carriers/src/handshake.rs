@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use crate::error::Refusal;
 use crate::wire::{HEADER, KNOWN_FEATURES, MAX_WINDOW, MIN_FRAME, MIN_WINDOW, Offer};
@@ -19,6 +20,8 @@ pub(crate) struct Agreement {
     pub(crate) max_message: usize,
     /// How many receives the peer keeps posted.
     pub(crate) peer_window: u32,
+    /// How long the peer bears silence.
+    pub(crate) peer_idle: Option<Duration>,
     /// The features that both know.
     pub(crate) features: u64,
     /// Which process the peer is.
@@ -57,6 +60,7 @@ pub(crate) fn agree(ours: &Offer, theirs: &Offer) -> Result<Agreement, Refusal> 
         // Both fit: `ours` came from a usize.
         max_message: max_message as usize,
         peer_window: theirs.window,
+        peer_idle: (theirs.idle_millis > 0).then(|| Duration::from_millis(theirs.idle_millis.into())),
         features: ours.optional & theirs.optional,
         peer_incarnation: theirs.incarnation,
     })

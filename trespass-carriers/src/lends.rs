@@ -15,11 +15,13 @@ pub(crate) struct Lends {
     here: usize,
     /// Of these, how many were read.
     unsaid: usize,
+    /// Nobody will read what else the peer lends.
+    unwanted: bool,
 }
 
 impl Lends {
     pub(crate) fn new(agreed: bool) -> Self {
-        Self { agreed, out: 0, back: 0, here: 0, unsaid: 0 }
+        Self { agreed, out: 0, back: 0, here: 0, unsaid: 0, unwanted: false }
     }
 
     pub(crate) fn are_agreed(&self) -> bool {
@@ -40,6 +42,9 @@ impl Lends {
     pub(crate) fn arrived(&mut self) -> bool {
         let may = self.agreed && self.here < MAX_LENT;
         self.here += usize::from(may);
+        if self.unwanted {
+            self.unsaid = self.here;
+        }
         may
     }
 
@@ -71,9 +76,20 @@ impl Lends {
         self.unsaid > 0
     }
 
-    /// Nothing of the peer's will be read any more: it may have all of it back. Whether there is any.
+    /// Nothing of the peer's will be read any more, nor what is still to come: it may have all of it back. Whether there is any.
     pub(crate) fn discard(&mut self) -> bool {
+        self.unwanted = true;
         self.unsaid = self.here;
+        self.unsaid > 0
+    }
+
+    /// This end leaves, which says it of all.
+    pub(crate) fn leave(&mut self) {
+        (self.unwanted, self.unsaid) = (false, 0);
+    }
+
+    /// Whether it is to be said of any that it was read, or never will be.
+    pub(crate) fn is_due(&self) -> bool {
         self.unsaid > 0
     }
 
@@ -115,6 +131,17 @@ mod tests {
         let mut lends = Lends::new(true);
         assert!(!lends.fetched());
         assert!(!lends.read(), "nothing is here to be read");
+    }
+
+    #[test]
+    fn what_nobody_wants_is_said_as_it_comes() {
+        let mut lends = Lends::new(true);
+        assert!(lends.arrived() && lends.arrived() && !lends.is_due());
+        assert!(lends.discard() && lends.said());
+        assert!(!lends.said() && !lends.is_due());
+        assert!(lends.arrived() && lends.is_due());
+        lends.leave();
+        assert!(!lends.is_due() && lends.arrived() && !lends.is_due());
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //!
 //! [`DatagramCarrier`] takes over any datagram track, and carries messages that arrive whole or not at all.
 //!
+//! [`Server`] takes peers in for any of them, or for a carrier of one's own: side by side, within limits, until it is drained.
+//!
 //! The parts that decide (the wire format, the credits, the order of segments, what waits in the inbox, the handshake) are
 //! state machines without IO, tested by themselves; the carrier joins them to a track.
 #![forbid(unsafe_code)]
@@ -23,17 +25,24 @@ mod handshake;
 mod inbox;
 mod lends;
 mod message;
+#[cfg(all(test, loom))]
+mod modelled;
 mod opening;
 mod planted;
 mod pool;
+mod pulse;
 mod segment;
+mod server;
+mod side;
 mod stats;
 mod stream;
+mod sync;
 mod wire;
 
 pub use carrier::{
     Finishing, HalfSending, MessageCarrier, MessageOpening, MessageReceiver, MessageSender, RendezvousCarrier,
-    RendezvousConfig, RendezvousMessage, RendezvousOpening, Sending, Unmatched,
+    RendezvousConfig, RendezvousMessage, RendezvousOpening, RendezvousReceiver, RendezvousSender, Sending,
+    TryRegionError, Unmatched,
 };
 #[cfg(feature = "futures")]
 pub use carrier::{MessageSink, MessageStream};
@@ -47,5 +56,9 @@ pub use message::{Message, MessageBuf};
 #[cfg(feature = "planted-bugs")]
 #[doc(hidden)]
 pub use planted::{Bug, plant};
+pub use server::{
+    Accepted, Drained, Event, Excess, HandshakeError, Identity, Peer, Server, ServerConfig, ServerFault, ServerHandle,
+    ServerStats,
+};
 pub use stats::Stats;
 pub use stream::{StreamCarrier, StreamConfig, StreamOpening, StreamReadHalf, StreamStats, StreamWriteHalf};

@@ -2,11 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-// Loom's try every order.
-#[cfg(loom)]
-use loom::sync::{Mutex, MutexGuard};
-#[cfg(not(loom))]
-use std::sync::{Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard};
 
 /// A bounded store of free memory, shared between a carrier and the messages that it gave out.
 #[derive(Debug)]
@@ -54,6 +50,11 @@ impl Pool {
     /// How much is allocated for `len` bytes.
     pub(crate) fn room_for(len: usize) -> usize {
         1_usize.checked_shl(class_for(len)).unwrap_or(len)
+    }
+
+    /// How much memory messages that need `bytes` may get, where there is nothing smaller.
+    pub(crate) fn most_for(bytes: usize) -> usize {
+        bytes.saturating_mul(1 << REACH)
     }
 
     fn give_back(&self, mut bytes: Vec<u8>) {

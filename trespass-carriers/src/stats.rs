@@ -22,6 +22,8 @@ pub struct Stats {
     pub credit_updates_sent: u64,
     /// Frames received that gave credits and nothing else.
     pub credit_updates_received: u64,
+    /// Frames sent for no other reason than to be heard.
+    pub beats_sent: u64,
     /// How often a send found no credits.
     pub stalls: u64,
     /// Messages copied out of the track's buffers to make room while a send waited.

@@ -17,7 +17,7 @@
 //! | 17 | First | the length of the message as 8 bytes, then its first segment |
 //! | 18 | More | the next segment; the announced length says which is the last |
 //! | 19 | Abort | nothing: the message that was begun is withdrawn |
-//! | 32 | Credit | nothing: only the credits are of interest |
+//! | 32 | Credit | nothing: only the credits are of interest, or that the sender is there |
 //! | 33 | Fin | nothing: no more messages; the sender goes on receiving |
 //! | 34 | Bye | nothing: no more messages, and nothing more will be read |
 //! | 48 | Lend | a [`RemoteWindow`], 24 bytes: the message is there to be read |
@@ -283,7 +283,7 @@ const MAGIC: [u8; 8] = *b"trespass";
 /// | 8–9 | oldest version spoken | 36–39 | longest frame it receives |
 /// | 10–11 | newest | 40–47 | longest message |
 /// | 12–13 | how long this is | 48–51 | longest message it receives in one frame |
-/// | 14–15 | kind of carrier | 52–55 | reserved: ignored |
+/// | 14–15 | kind of carrier | 52–55 | milliseconds of silence that it bears; 0: for ever |
 /// | 16–23 | features it requires | 56–63 | incarnation: another for each process |
 /// | 24–31 | features it also knows | | |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -297,6 +297,7 @@ pub(crate) struct Offer {
     pub(crate) max_frame: u32,
     pub(crate) max_message: u64,
     pub(crate) eager_limit: u32,
+    pub(crate) idle_millis: u32,
     pub(crate) incarnation: u64,
 }
 
@@ -317,6 +318,7 @@ impl Offer {
             max_frame,
             max_message,
             eager_limit,
+            idle_millis: 0,
             incarnation: crate::handshake::incarnation(),
         }
     }
@@ -345,7 +347,7 @@ impl Offer {
         put(&self.max_frame.to_le_bytes());
         put(&self.max_message.to_le_bytes());
         put(&self.eager_limit.to_le_bytes());
-        put(&[0; 4]);
+        put(&self.idle_millis.to_le_bytes());
         put(&self.incarnation.to_le_bytes());
         bytes
     }
@@ -361,7 +363,7 @@ impl Offer {
                 [fields.u16()?, fields.u16()?, fields.u16()?, fields.u16()?];
             let (required, optional) = (fields.u64()?, fields.u64()?);
             let (window, max_frame, max_message) = (fields.u32()?, fields.u32()?, fields.u64()?);
-            let (eager_limit, _reserved, incarnation) = (fields.u32()?, fields.u32()?, fields.u64()?);
+            let (eager_limit, idle_millis, incarnation) = (fields.u32()?, fields.u32()?, fields.u64()?);
             let offer = Self {
                 min_version,
                 max_version,
@@ -372,6 +374,7 @@ impl Offer {
                 max_frame,
                 max_message,
                 eager_limit,
+                idle_millis,
                 incarnation,
             };
             Some((offer, usize::from(length)))

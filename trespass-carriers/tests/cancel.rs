@@ -3,68 +3,20 @@
 
 #[path = "schedules/polls.rs"]
 mod polls;
+#[path = "support/sim.rs"]
+mod sim;
 
 use std::fmt::Debug;
-use std::future::Future;
 use std::time::Duration;
 
-use allocation_counter::measure;
 use polls::polls;
+use sim::{End, at_every_poll, ends};
 use trespass_carriers::{CarrierError, MessageCarrier, MessageConfig};
-use trespass_core::{ErrorKind, Fabric, Incoming, ListenerExt, Role, Timer, TransportError};
-use trespass_mock::{MockAddr, MockConfig, MockError, MockPlan, MockSim, MockTimer, MockTrack, explore};
+use trespass_core::{ErrorKind, Role, Timer, TransportError};
+use trespass_mock::{MockError, MockTrack};
 
 type Carrier = MessageCarrier<MockTrack>;
 type Error = CarrierError<MockError>;
-
-/// More than any of these futures takes.
-const MOST: usize = 400;
-
-fn addr() -> MockAddr {
-    "there".parse().unwrap()
-}
-
-/// Runs two ends of a track in a simulation of `seed`, and gives what they gave.
-fn ends<A, B, FA, FB>(
-    seed: u64,
-    left: impl FnOnce(MockTrack, MockTimer) -> FA + 'static,
-    right: impl FnOnce(MockTrack, MockTimer) -> FB + 'static,
-) -> (A, B)
-where
-    A: 'static,
-    B: 'static,
-    FA: Future<Output = A> + 'static,
-    FB: Future<Output = B> + 'static,
-{
-    let mut sim = MockSim::new(seed, MockPlan::seeded(seed, 2));
-    let config = MockConfig::default().with_max_message(256).with_send_slots(6).with_recv_slots(8);
-    let [connector, acceptor] = [(); 2].map(|()| sim.net().fabric(config.clone()).unwrap());
-    let mut listener = acceptor.listen(&addr()).unwrap();
-    let timer = sim.timer();
-    let left = sim.spawn("left", async move { left(connector.connect(&addr()).await.unwrap(), timer).await });
-    let timer = sim.timer();
-    let right = sim
-        .spawn("right", async move { right(listener.incoming().await.unwrap().accept().await.unwrap(), timer).await });
-    if let Err(failure) = sim.run() {
-        panic!("{failure}");
-    }
-    left.output().zip(right.output()).expect("both ends are done")
-}
-
-/// Tries `scene` with each number of polls until one is enough, for some seeds; it says whether it was. What it took is all
-/// given back, to the byte.
-fn at_every_poll(scene: impl Fn(u64, usize) -> bool + Sync) {
-    explore(40, |seed| {
-        let tried = |most: &usize| {
-            let mut enough = false;
-            let used = measure(|| enough = scene(seed, *most));
-            assert_eq!(used.bytes_current, 0, "leaked, after {most} polls");
-            enough
-        };
-        let enough = (0..MOST).find(tried);
-        enough.map(|_| ()).ok_or("it takes more polls than were thought possible")
-    });
-}
 
 async fn open(track: MockTrack, role: Role) -> Carrier {
     MessageCarrier::open(track, role, MessageConfig::default()).await.unwrap()
@@ -82,7 +34,7 @@ async fn receive_all(carrier: &mut Carrier) -> (Vec<Vec<u8>>, Option<ErrorKind>)
 }
 
 /// Receives slowly, to the end.
-async fn slow_receiver(track: MockTrack, timer: MockTimer) -> (Vec<Vec<u8>>, Option<ErrorKind>) {
+async fn slow_receiver(End { track, timer, .. }: End) -> (Vec<Vec<u8>>, Option<ErrorKind>) {
     let mut carrier = open(track, Role::Acceptor).await;
     timer.sleep(Duration::from_micros(100)).await;
     let outcome = receive_all(&mut carrier).await;
@@ -102,7 +54,7 @@ fn said<T: Debug>(outcome: Option<Result<T, Error>>) -> Option<T> {
 fn a_handshake_is_dropped_at_any_poll() {
     for role in [Role::Connector, Role::Acceptor] {
         at_every_poll(|seed, most| {
-            let dropping = move |track, timer: MockTimer| async move {
+            let dropping = move |End { track, timer, .. }| async move {
                 let opening = MessageCarrier::open(track, role, MessageConfig::default());
                 let opened = said(polls(opening, Some(most), &timer).await);
                 let mut carrier = opened?;
@@ -112,7 +64,7 @@ fn a_handshake_is_dropped_at_any_poll() {
                 carrier.close().await.unwrap();
                 Some((got, end))
             };
-            let other = move |track, _| async move {
+            let other = move |End { track, .. }| async move {
                 let role = if role == Role::Connector { Role::Acceptor } else { Role::Connector };
                 let mut carrier = match MessageCarrier::open(track, role, MessageConfig::default()).await {
                     Ok(carrier) => carrier,
@@ -148,7 +100,7 @@ fn a_handshake_is_dropped_at_any_poll() {
 fn a_send_is_dropped_at_any_poll() {
     for len in [0, 200, 3000] {
         at_every_poll(|seed, most| {
-            let sender = move |track, timer: MockTimer| async move {
+            let sender = move |End { track, timer, .. }| async move {
                 let mut carrier = open(track, Role::Connector).await;
                 // With this there are no credits for all of what comes.
                 let ahead = pattern(1, 1000);
@@ -175,7 +127,7 @@ fn a_send_is_dropped_at_any_poll() {
 #[test]
 fn a_receive_is_dropped_at_any_poll() {
     at_every_poll(|seed, most| {
-        let sender = |track, timer: MockTimer| async move {
+        let sender = |End { track, timer, .. }| async move {
             let mut carrier = open(track, Role::Connector).await;
             for number in 0..5 {
                 timer.sleep(Duration::from_micros(50)).await;
@@ -186,7 +138,7 @@ fn a_receive_is_dropped_at_any_poll() {
             carrier.close().await.unwrap();
             end
         };
-        let receiver = move |track, timer: MockTimer| async move {
+        let receiver = move |End { track, timer, .. }| async move {
             let mut carrier = open(track, Role::Acceptor).await;
             let first = said(polls(carrier.recv(), Some(most), &timer).await);
             let mut got: Vec<Vec<u8>> = first.iter().flatten().map(|message| message.to_vec()).collect();
@@ -206,7 +158,7 @@ fn a_receive_is_dropped_at_any_poll() {
 #[test]
 fn a_drain_is_dropped_at_any_poll() {
     at_every_poll(|seed, most| {
-        let sender = move |track, timer: MockTimer| async move {
+        let sender = move |End { track, timer, .. }| async move {
             let mut carrier = open(track, Role::Connector).await;
             let mut sent = 0;
             while carrier.try_send(&[sent; 100]).is_ok() {
@@ -229,7 +181,7 @@ fn a_drain_is_dropped_at_any_poll() {
 fn a_close_is_dropped_at_any_poll() {
     for again in [true, false] {
         at_every_poll(|seed, most| {
-            let sender = move |track, timer: MockTimer| async move {
+            let sender = move |End { track, timer, .. }| async move {
                 let mut carrier = open(track, Role::Connector).await;
                 let mut sent = 0;
                 while carrier.try_send(&[sent; 100]).is_ok() {

@@ -2,11 +2,17 @@
 //! there can be. Each is refused by a typed error and a closed track, in bounded memory, or it is one that may be said; then
 //! the conversation goes on.
 
+#[path = "support/fields.rs"]
+mod fields;
 mod support;
 
 use std::panic::catch_unwind;
 
 use allocation_counter::measure;
+use fields::{
+    Fate, Field, assert_complete, assert_documented, documented_kinds, documented_places, field, header, refusal,
+    refuse_body,
+};
 use futures_executor::block_on;
 use support::raw::{
     ABORT, BYE, CREDIT, FIN, FIRST, Greeting, HELLO, MESSAGE, MORE, REFUSE, Raw, WELCOME, first, frame,
@@ -24,77 +30,14 @@ fn config() -> MessageConfig {
     MessageConfig::default().with_max_message(MAX_MESSAGE).with_spill_limit(4096)
 }
 
-/// A field of a frame: where it is, how long, and what may stand there.
-struct Field {
-    name: &'static str,
-    at: usize,
-    len: usize,
-    may: fn(u64) -> bool,
+/// The credits: eight were granted, and with what was taken it may be one more.
+fn credits() -> Field {
+    field("credits", 4, 4, |value| value == 8 || value == 9)
 }
-
-const fn field(name: &'static str, at: usize, len: usize, may: fn(u64) -> bool) -> Field {
-    Field { name, at, len, may }
-}
-
-/// What every frame begins with; the kind is of its own.
-const HEADER: [Field; 3] = [
-    field("flags", 1, 1, |value| value == 0),
-    field("reserved", 2, 2, |value| value == 0),
-    // Eight were granted, and with what was taken it may be one more.
-    field("credits", 4, 4, |value| value == 8 || value == 9),
-];
 
 /// The total of a First that has four bytes.
-const TOTAL: Field = field("total", 8, 8, |value| (4..=MAX_MESSAGE as u64).contains(&value));
-
-const OFFER: [Field; 12] = [
-    field("magic", 8, 8, |value| value == u64::from_le_bytes(*b"trespass")),
-    field("oldest version", 16, 2, |value| value <= 1),
-    field("newest version", 18, 2, |value| value >= 1),
-    field("length", 20, 2, |value| value == 64),
-    field("carrier", 22, 2, |value| value == 1),
-    field("required", 24, 8, |value| value == 0),
-    field("optional", 32, 8, |_| true),
-    // Eight are said to be posted already.
-    field("window", 40, 4, |value| (8..=1 << 24).contains(&value)),
-    // The eager limit of 248 has to fit both.
-    field("longest frame", 44, 4, |value| value >= 256),
-    field("longest message", 48, 8, |value| value >= 248),
-    field("eager limit", 56, 4, |value| value <= 248),
-    field("reserved", 60, 4, |_| true),
-];
-
-impl Field {
-    fn read(&self, bytes: &[u8]) -> u64 {
-        let mut word = [0; 8];
-        word[..self.len].copy_from_slice(&bytes[self.at..self.at + self.len]);
-        u64::from_le_bytes(word)
-    }
-
-    /// The frame with every value in this field that is at an edge, and each bit of it flipped.
-    fn broken(&self, honest: &[u8]) -> Vec<(u64, Vec<u8>)> {
-        let value = self.read(honest);
-        let most = u64::MAX >> (64 - 8 * self.len);
-        let edges = [0, 1, value.wrapping_sub(1), value.wrapping_add(1), most, most - 1, most / 2, most / 2 + 1];
-        let flipped = (0..8 * self.len).map(|bit| value ^ (1 << bit));
-        let mut values: Vec<u64> = edges.into_iter().chain(flipped).map(|value| value & most).collect();
-        values.sort_unstable();
-        values.dedup();
-        let frame = |value: u64| {
-            let mut bytes = honest.to_vec();
-            bytes[self.at..self.at + self.len].copy_from_slice(&value.to_le_bytes()[..self.len]);
-            bytes
-        };
-        values.into_iter().map(|value| (value, frame(value))).collect()
-    }
-}
-
-/// What became of a carrier.
-#[derive(Debug)]
-enum Fate {
-    /// It goes on, or the peer's goodbye was heard.
-    Lives,
-    Failed(Error),
+fn total() -> Field {
+    field("total", 8, 8, |value| (4..=MAX_MESSAGE as u64).contains(&value))
 }
 
 /// A carrier whose peer writes its own bytes; the handshake was honest.
@@ -109,8 +52,8 @@ fn opened() -> (Carrier, Raw) {
 
 /// What a carrier makes of `frames`. Whatever it is: no panic, no more memory than is bounded, and a failure closes the track
 /// and sticks.
-fn fate(frames: &[Vec<u8>]) -> Fate {
-    let mut fate = Fate::Lives;
+fn fate(frames: &[Vec<u8>]) -> (Fate, Option<Error>) {
+    let mut ended = None;
     let used = measure(|| {
         let (mut carrier, mut raw) = opened();
         for bytes in frames {
@@ -124,23 +67,32 @@ fn fate(frames: &[Vec<u8>]) -> Fate {
                     assert!(raw.is_closed(), "{error:?} and an open track, after {frames:x?}");
                     assert_eq!(carrier.try_send(b"x").unwrap_err(), TryError::Failed(error.clone()));
                     assert_eq!(block_on(carrier.close()).unwrap_err(), error);
-                    fate = Fate::Failed(error);
+                    ended = Some(error);
                     break;
                 }
             }
         }
     });
     assert!(used.bytes_max < MOST_MEMORY, "{} bytes, after {frames:x?}", used.bytes_max);
-    fate
+    let fate = match ended.as_ref().map(TransportError::kind) {
+        None => Fate::Lives,
+        Some(ErrorKind::Refused) => Fate::Refused,
+        Some(kind) => {
+            assert_eq!(kind, ErrorKind::Protocol, "after {frames:x?}");
+            Fate::Nonsense
+        }
+    };
+    (fate, ended)
 }
 
-/// That `frames` are refused as nonsense, or that they are not.
-fn expect(what: &str, frames: &[Vec<u8>], may: bool) {
-    match (fate(frames), may) {
-        (Fate::Lives, true) => {}
-        (Fate::Failed(error), false) => assert_eq!(error.kind(), ErrorKind::Protocol, "{what}"),
-        (fate, may) => panic!("{what} may be said: {may}; and what became of it: {fate:?}"),
-    }
+/// That this becomes of `frames`.
+fn expect(what: &str, frames: &[Vec<u8>], expected: Fate) {
+    let (fate, error) = fate(frames);
+    assert_eq!(fate, expected, "{what}: {error:?}");
+}
+
+fn lives_if(may: bool) -> Fate {
+    if may { Fate::Lives } else { Fate::Nonsense }
 }
 
 /// Every frame of a conversation, with what has to come before it, and the fields that it has beyond the header.
@@ -149,28 +101,73 @@ fn frames() -> Vec<(&'static str, Vec<Vec<u8>>, Vec<u8>, Vec<Field>)> {
     let begun = || vec![frame(FIRST, 8, &first(10, b"1234"))];
     vec![
         ("Message", vec![], frame(MESSAGE, 8, b"1234"), vec![]),
-        ("First", vec![], frame(FIRST, 8, &first(10, b"1234")), vec![TOTAL]),
+        ("First", vec![], frame(FIRST, 8, &first(10, b"1234")), vec![total()]),
         ("More", begun(), frame(MORE, 8, b"56"), vec![]),
         ("Abort", begun(), frame(ABORT, 8, b""), vec![]),
         ("Credit", vec![], frame(CREDIT, 8, b""), vec![]),
         ("Fin", vec![], frame(FIN, 8, b""), vec![]),
         ("Bye", vec![], frame(BYE, 8, b""), vec![]),
+        ("Refuse", vec![], frame(REFUSE, 8, &refuse_body()), refusal()),
     ]
+}
+
+/// What comes of a frame that is as it should be.
+fn honest_fate(name: &str) -> Fate {
+    if name == "Refuse" { Fate::Refused } else { Fate::Lives }
+}
+
+/// No field of the format is in no table, and no kind.
+#[test]
+fn the_tables_are_complete() {
+    let format = include_str!("../src/wire.rs");
+    let (header, offer) = (documented_places(format, 0), documented_places(format, 1));
+    assert_documented("every frame", header_of(MESSAGE).iter(), &header);
+    let offer: Vec<_> = offer.into_iter().map(|place| place.start + 8..place.end + 8).collect();
+    assert_documented("a handshake", fields::offer(1).iter(), &offer);
+    assert_complete(
+        "a handshake",
+        header_of(HELLO).iter().chain(&fields::offer(1)),
+        0..Greeting::honest(HELLO).bytes().len(),
+    );
+    for (name, _, honest, more) in frames() {
+        // What is behind the fields is data, or nothing.
+        let data = match name {
+            "Message" | "First" => 4,
+            "More" => 2,
+            _ => 0,
+        };
+        assert_complete(name, header_of(honest[0]).iter().chain(&more), 0..honest.len() - data);
+    }
+    let mut tabled: Vec<String> = frames().iter().map(|(name, ..)| (*name).into()).collect();
+    // Others are in the tables of handshakes, here, and in those of streams and of what is lent.
+    tabled.extend(["Hello", "Welcome", "Bytes", "Lend", "Fetched"].map(String::from));
+    let mut kinds: Vec<String> = documented_kinds(format).into_iter().map(|(_, name)| name).collect();
+    (tabled.sort_unstable(), kinds.sort_unstable());
+    assert_eq!(tabled, kinds);
+}
+
+fn header_of(kind: u8) -> Vec<Field> {
+    let mut fields = header(kind);
+    fields.push(credits());
+    fields
 }
 
 #[test]
 fn every_field_of_every_frame() {
     let mut tried = 0;
     for (name, before, honest, more) in frames() {
-        expect(name, &[before.clone(), vec![honest.clone()]].concat(), true);
-        for field in HEADER.iter().chain(&more) {
+        expect(name, &[before.clone(), vec![honest.clone()]].concat(), honest_fate(name));
+        for field in header_of(honest[0]).iter().skip(1).chain(&more) {
             for (value, bytes) in field.broken(&honest) {
                 // What came before has taken a receive, which may have been posted again.
-                let may = (field.may)(value);
                 if field.name == "credits" && !before.is_empty() && value == 9 {
                     continue;
                 }
-                expect(&format!("{name}, {}: {value:#x}", field.name), &[before.clone(), vec![bytes]].concat(), may);
+                let fate = match (field.fate)(value) {
+                    Fate::Lives => honest_fate(name),
+                    fate => fate,
+                };
+                expect(&format!("{name}, {}: {value:#x}", field.name), &[before.clone(), vec![bytes]].concat(), fate);
                 tried += 1;
             }
         }
@@ -189,18 +186,21 @@ fn every_length_of_every_frame() {
                 "More" => len > 8,
                 _ => false,
             };
-            expect(&format!("{name} of {len} bytes"), &[before.clone(), vec![honest[..len].to_vec()]].concat(), may);
+            let frames = [before.clone(), vec![honest[..len].to_vec()]].concat();
+            expect(&format!("{name} of {len} bytes"), &frames, lives_if(may));
         }
         for more in [1, 4, 5, 100, 256 - honest.len()] {
-            let may = match name {
-                "Message" => true,
+            let fate = match name {
+                "Message" => Fate::Lives,
                 // Six more bytes are missing of the ten, or four.
-                "First" => more <= 6,
-                "More" => more <= 4,
-                _ => false,
+                "First" => lives_if(more <= 6),
+                "More" => lives_if(more <= 4),
+                // It may grow at its end.
+                "Refuse" => Fate::Refused,
+                _ => Fate::Nonsense,
             };
             let bytes = [honest.clone(), vec![7; more]].concat();
-            expect(&format!("{name} and {more} bytes"), &[before.clone(), vec![bytes]].concat(), may);
+            expect(&format!("{name} and {more} bytes"), &[before.clone(), vec![bytes]].concat(), fate);
         }
     }
 }
@@ -222,11 +222,7 @@ fn every_kind_in_every_place() {
                 FIRST => first(10, b"1234"),
                 MESSAGE | MORE => b"56".to_vec(),
                 HELLO | WELCOME => Greeting::honest(kind).bytes()[8..].to_vec(),
-                REFUSE => {
-                    let mut body = vec![0; 16];
-                    body[0] = 5;
-                    body
-                }
+                REFUSE => refuse_body(),
                 _ => Vec::new(),
             };
             // After an end nobody looks, until there is something to send: a send that waits for credits looks.
@@ -274,14 +270,13 @@ fn every_field_of_a_handshake() {
     for (role, kind) in [(Role::Acceptor, HELLO), (Role::Connector, WELCOME)] {
         let honest = Greeting::honest(kind).bytes();
         greet(role, "an honest one", &honest, true);
-        let header = [
-            field("kind", 0, 1, if kind == HELLO { |value| value == 1 } else { |value| value == 2 }),
-            field("flags", 1, 1, |value| value == 0),
-            field("reserved", 2, 2, |value| value == 0),
-        ];
-        for field in header.iter().chain(&OFFER) {
+        // The connector has sent a frame, and may hear that its receive was posted again.
+        let most = if role == Role::Acceptor { 8 } else { 9 };
+        let credits = field("credits", 4, 4, move |value| value <= most);
+        for field in header(kind).iter().chain([&credits]).chain(&fields::offer(1)) {
             for (value, bytes) in field.broken(&honest) {
-                greet(role, &format!("{}: {value:#x}", field.name), &bytes, (field.may)(value));
+                let may = (field.fate)(value) == Fate::Lives;
+                greet(role, &format!("{}: {value:#x}", field.name), &bytes, may);
             }
         }
         for len in 0..honest.len() {
@@ -324,6 +319,8 @@ fn greet(role: Role, what: &str, bytes: &[u8], may: bool) {
 /// That these tests can fail.
 #[test]
 fn nonsense_is_told_from_sense() {
-    assert!(catch_unwind(|| expect("an honest frame", &[frame(MESSAGE, 8, b"1")], false)).is_err());
-    assert!(catch_unwind(|| expect("a frame of no kind", &[frame(77, 8, b"1")], true)).is_err());
+    assert!(catch_unwind(|| expect("an honest frame", &[frame(MESSAGE, 8, b"1")], Fate::Nonsense)).is_err());
+    assert!(catch_unwind(|| expect("a frame of no kind", &[frame(77, 8, b"1")], Fate::Lives)).is_err());
+    let short = catch_unwind(|| assert_complete("a header", &header(MESSAGE), 0..8));
+    assert!(short.is_err(), "a field that is in no row");
 }

@@ -4,10 +4,12 @@ mod support;
 
 use futures_executor::block_on;
 use support::raw::{self, Greeting, Raw};
-use support::{Error, Pair, both, pattern, poll_once, small, tracks};
-use trespass_carriers::{CarrierError, MessageCarrier, MessageConfig, RendezvousCarrier, RendezvousConfig, Violation};
+use support::{Error, Pair, both, pattern, poll_once, small, tracks, tracks_in};
+use trespass_carriers::{
+    CarrierError, MessageCarrier, MessageConfig, Phase, RendezvousCarrier, RendezvousConfig, Violation,
+};
 use trespass_core::{Access, ErrorKind, RemoteWindow, Role, TransportError, TryError};
-use trespass_mock::{MockConfig, MockFabric};
+use trespass_mock::{MockConfig, MockFabric, MockNet, MockTrack};
 
 type Carrier = RendezvousCarrier<MockFabric>;
 
@@ -16,7 +18,11 @@ fn config(fabric: &MockFabric) -> RendezvousConfig<MockFabric> {
 }
 
 fn carriers_of(track: MockConfig) -> Pair<Carrier, Carrier> {
-    let Pair { left, right, fabrics } = tracks(track.clone(), track);
+    carriers_between(tracks(track.clone(), track))
+}
+
+fn carriers_between(tracks: Pair<MockTrack, MockTrack>) -> Pair<Carrier, Carrier> {
+    let Pair { left, right, fabrics } = tracks;
     let (left, right) = both(
         RendezvousCarrier::open(left, Role::Connector, config(&fabrics[0])),
         RendezvousCarrier::open(right, Role::Acceptor, config(&fabrics[1])),
@@ -204,6 +210,19 @@ fn a_close_waits_until_all_is_read() {
     });
 }
 
+/// And it says so whenever it is asked, though by then the memory is back.
+#[test]
+fn a_close_gives_up_a_peer_that_reads_nothing() {
+    let (net, mut driver) = MockNet::virtual_time();
+    let mut pair = carriers_between(tracks_in(&net, small(), small()));
+    block_on(lend(&mut pair.left, 1, 5000));
+    for _ in 0..2 {
+        let closed = trespass_core::block_on(&mut driver, pair.left.close());
+        assert_eq!(closed, Err(CarrierError::TimedOut(Phase::Close)));
+    }
+    assert!(block_on(pair.left.returned()).is_some());
+}
+
 #[test]
 fn two_that_close_with_all_lent_do_not_wait_for_each_other() {
     let mut pair = carriers_of(small().with_recv_slots(64));
@@ -359,5 +378,24 @@ fn a_peer_that_lends_nonsense_is_told_off() {
         let mut carrier = block_on(RendezvousCarrier::open(right, Role::Acceptor, config(&fabrics[1]))).unwrap();
         assert!(raw.frame(kind, body));
         assert_eq!(block_on(carrier.recv()).unwrap_err(), CarrierError::Protocol(Violation::OutOfPlace(kind)));
+    }
+}
+
+/// Errors stick, and no message is left out in the middle: what came behind one that can never be read does not come either.
+#[test]
+fn what_cannot_be_read_is_the_last_that_is_heard_of() {
+    let window = RemoteWindow::new(0, 1000, 7, Access::ReadOnly).unwrap().encode();
+    for (wrong, kind) in [(true, ErrorKind::Protocol), (false, ErrorKind::RemoteAccess)] {
+        let (mut carrier, mut raw, _fabrics) = against_raw();
+        assert!(raw.frame(48, &window) && raw.frame(raw::MESSAGE, b"behind it"));
+        if wrong {
+            assert!(raw.frame(77, b""));
+        }
+        // A send that waits for credits takes all of it in, and finds what is wrong, if anything is.
+        let _ = poll_once(&mut carrier.send(&[0; 5000]));
+        let error = block_on(carrier.recv()).unwrap_err();
+        assert_eq!(error.kind(), kind);
+        assert_eq!(block_on(carrier.recv()).unwrap_err(), error);
+        assert_eq!(carrier.try_recv().unwrap_err(), TryError::Failed(error));
     }
 }

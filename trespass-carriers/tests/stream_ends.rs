@@ -10,13 +10,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_executor::block_on;
-use streams::{honest, read_all, read_half, streams};
-use support::raw::{Greeting, HELLO, Raw};
+use streams::{BYTES, honest, opened, read_all, read_exact, read_half, streams};
+use support::raw::{CREDIT, Greeting, HELLO, Raw};
 use support::{Pair, both, join, pattern, poll_once, small, tracks, tracks_in};
 use trespass_carriers::{
     CarrierError, ConfigFault, MessageCarrier, MessageConfig, Phase, Refusal, StreamCarrier, StreamConfig,
 };
-use trespass_core::{ErrorKind, Role, TransportError};
+use trespass_core::{ErrorKind, Role, TransportError, TryError};
 use trespass_mock::{MockConfig, MockNet};
 
 fn roomy() -> MockConfig {
@@ -295,4 +295,28 @@ fn work_dropped_at_any_await_is_a_death() {
         }
     }
     panic!("it never finished");
+}
+
+/// A close discards what the peer sends from then on, also while it is not done: bytes that were read after others had been
+/// discarded would be bytes with a gap.
+#[test]
+fn nothing_is_read_once_a_close_has_begun() {
+    let (mut stream, mut raw) = opened(StreamConfig::default().with_coalesce(true));
+    for _ in 0..2 {
+        assert_eq!(block_on(stream.put(b"early")).unwrap(), 5);
+        assert!(stream.poll_push(&mut Context::from_waker(Waker::noop())).is_ready());
+    }
+    // It lies in a frame of the stream's, and what is told of reads takes the credit that it would have had.
+    assert_eq!(block_on(stream.put(b"late")).unwrap(), 4);
+    for _ in 0..4 {
+        assert!(raw.frame(BYTES, b"read"));
+    }
+    assert_eq!(block_on(read_exact(&mut stream, 16)).unwrap(), b"readreadreadread");
+    assert!(poll_once(&mut Box::pin(stream.close())).is_pending());
+    assert!(raw.frame(BYTES, b"more"));
+    assert_eq!(stream.try_fill().unwrap_err(), TryError::WouldBlock);
+    assert!(!raw.is_closed());
+    assert!(raw.frame(CREDIT, b""));
+    block_on(stream.close()).unwrap();
+    assert!(raw.is_closed());
 }

@@ -55,7 +55,7 @@ macro_rules! pass {
 #[test]
 fn bytes_of_any_length_allocate_nothing() {
     for coalesce in [false, true] {
-        let mut pair = streams(small(), StreamConfig::default().with_coalesce(coalesce));
+        let mut pair = streams(small(), StreamConfig::default().with_keepalive(None).with_coalesce(coalesce));
         let mut keep = vec![0; 100_000];
         for len in [1, 64, 248, 249, 1000, 5000, 100_000] {
             let data = pattern(len, len);
@@ -71,7 +71,7 @@ fn bytes_of_any_length_allocate_nothing() {
 
 #[test]
 fn halves_allocate_nothing() {
-    let pair = streams(small(), StreamConfig::default());
+    let pair = streams(small(), StreamConfig::default().with_keepalive(None));
     let (mut read, mut write) = pair.left.into_split();
     let (mut peer_read, mut peer_write) = pair.right.into_split();
     let (data, mut keep) = (pattern(1, 5000), vec![0; 5000]);
@@ -85,7 +85,7 @@ fn halves_allocate_nothing() {
 /// What a peer sends to an end that only writes waits in the track's own slots.
 #[test]
 fn a_peer_drives_up_nothing() {
-    let (mut stream, mut raw) = opened(StreamConfig::default());
+    let (mut stream, mut raw) = opened(StreamConfig::default().with_keepalive(None));
     let mut idle = 0;
     let counted = measure(|| {
         while idle < 100 {

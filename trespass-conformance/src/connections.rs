@@ -1,7 +1,10 @@
 //! Connections: who gets one, who does not, and what a handshake leaves behind.
 
 use std::collections::HashSet;
-use std::future::Future;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::thread;
 
 use trespass_core::{
@@ -54,6 +57,42 @@ pub fn a_refused_request_is_refused<H: Harness>(h: &H) {
         let (mut client, mut server) = join(h, &fabrics.client, &mut listener);
         exchange(h, &mut client, &mut server, 1);
     }
+}
+
+/// A request to which the listener is busy fails for the peer within its handshake deadline; the listener goes on, and has time for
+/// the next. A fabric may have the peer come again meanwhile: each time it is told the same.
+pub fn a_request_that_is_put_off_is_told<H: Harness>(h: &H) {
+    let fabrics = h.hasty_fabrics();
+    let mut listener = listen(h, &fabrics.server);
+    for _ in 0..2 {
+        let timer = fabrics.client.timer();
+        let start = timer.now();
+        let connecting = fabrics.client.connect(&listener.local());
+        let busy = async {
+            loop {
+                listener.incoming().await.expect("a request").busy();
+            }
+        };
+        let connected = h.wait("a connect to somebody busy", first(connecting, busy));
+        let error = connected.err().expect("nobody accepted");
+        // One that has no word for it may say no.
+        expect_kind("a connect to somebody busy", &error, &[ErrorKind::Busy, ErrorKind::Refused]);
+        assert_in_time("a connect to somebody busy", timer.now() - start, h.deadlines().handshake);
+        fresh_connection(h, &fabrics.client, &mut listener);
+    }
+}
+
+/// `future`, beside another that has no end.
+async fn first<F: Future>(future: F, beside: impl Future<Output = Infallible>) -> F::Output {
+    let (mut future, mut beside) = (pin!(future), pin!(beside));
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(output),
+        Poll::Pending => match beside.as_mut().poll(cx) {
+            Poll::Ready(never) => match never {},
+            Poll::Pending => Poll::Pending,
+        },
+    })
+    .await
 }
 
 /// A connect that nobody answers ends with `TimedOut` at the handshake deadline: whether the request was never taken, or

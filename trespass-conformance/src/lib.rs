@@ -33,6 +33,7 @@ pub mod memory;
 pub mod model;
 mod registry;
 mod run;
+pub mod servers;
 mod traffic;
 mod wait;
 pub mod waking;

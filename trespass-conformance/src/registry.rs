@@ -77,6 +77,7 @@ macro_rules! __with_properties {
             connections {
                 any nobody_there_fails_in_time ["C1"]
                 any a_refused_request_is_refused ["C2"]
+                any a_request_that_is_put_off_is_told ["C2"]
                 any an_unanswered_connect_times_out ["C3", "C4"]
                 any a_dropped_handshake_leaves_nothing ["C4"]
                 reliable connections_at_once_do_not_cross ["C5"]
@@ -104,6 +105,14 @@ macro_rules! __with_properties {
                 reliable a_close_sends_what_is_queued ["K7", "K4"]
                 reliable both_carriers_may_close_at_once ["K7"]
                 reliable a_carrier_close_has_a_deadline ["K7"]
+                reliable a_peer_that_stands_still_is_found ["K8"]
+                reliable a_limit_to_one_call_loses_nothing ["K8", "K5"]
+            }
+            servers {
+                reliable a_server_keeps_its_limits ["S1"]
+                reliable handshakes_go_on_side_by_side ["S2"]
+                reliable handshakes_fail_alone ["S3"]
+                reliable a_drain_ends_with_a_goodbye_or_its_deadline ["S4"]
             }
             datagrams {
                 datagram a_datagram_arrives_whole_or_not_at_all ["D1", "D2", "B3"]

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::task::{Context, Poll};
 
+use crate::error::TransportError;
 use crate::track::Track;
 
 /// Which end of the track opened it: the two ends of a handshake are not alike.
@@ -51,6 +52,9 @@ pub enum Role {
 ///     fn open(track: T, _: Role, (): ()) -> Self::Opening {
 ///         ready(Ok(Bare(track)))
 ///     }
+///     fn most_memory((): &()) -> usize {
+///         0
+///     }
 ///     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), T::Error>> {
 ///         self.0.poll_close(cx)
 ///     }
@@ -62,7 +66,7 @@ pub trait Carrier: Sized {
     /// How it is set up.
     type Config: Clone;
     /// What can go wrong.
-    type Error: std::error::Error;
+    type Error: TransportError;
     /// A handshake in progress. Dropping it drops the track.
     type Opening: Future<Output = Result<Self, Self::Error>>;
 
@@ -73,6 +77,16 @@ pub trait Carrier: Sized {
     /// Of the future: a configuration that does not fit the track, a peer that is refused or refuses (and why), the deadline,
     /// or what ended the track.
     fn open(track: Self::Track, role: Role, config: Self::Config) -> Self::Opening;
+
+    /// How many bytes a carrier set up like this may take at most, whatever its peer does: beside the buffers of its track, and
+    /// beside what its application holds. Whoever serves many peers counts with it.
+    fn most_memory(config: &Self::Config) -> usize;
+
+    /// Which process the peer is, where the handshake tells: a number that the peer chose when it started. Another one at the same
+    /// address was started anew.
+    fn incarnation(&self) -> Option<u64> {
+        None
+    }
 
     /// Sends what is queued, says goodbye, and ends the track. Idempotent, with a deadline.
     ///

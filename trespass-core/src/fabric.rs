@@ -214,6 +214,14 @@ pub trait Incoming {
     fn accept(self) -> Self::Accepting;
     /// Says no: the peer's connect fails with kind `Refused`.
     fn refuse(self);
+    /// Says not now: the peer's connect fails with kind `Busy`, at once, or after it came again until its own handshake
+    /// deadline. A fabric that has no word for it says no, as here by default.
+    fn busy(self)
+    where
+        Self: Sized,
+    {
+        self.refuse();
+    }
 }
 
 /// A fabric that may be used from any thread, with all that belongs to it: a bound to state once. Implemented for

@@ -39,7 +39,7 @@ pub use memory::{Access, Completed, MemoryFabric, Region, RemoteMemory, SharedRe
 pub use port::{Immediate, ImmediateSend, Port, PortExt, PortFabric, Sourced};
 pub use spin::{Spin, Spinning, SpinningReceiver, SpinningSender};
 pub use sugar::{ListenerExt, RecvSideExt, RemoteMemoryExt, SendSideExt, poll_recv, poll_reserve};
-pub use time::{SystemSleep, SystemTimer, Timer, TimerQueue};
+pub use time::{Elapsed, SystemSleep, SystemTimer, Timer, TimerQueue, within};
 pub use track::{Address, Endpoint, Limits, RecvSide, SendSide, ThreadTrack, Track};
 #[cfg(feature = "zerocopy")]
 pub use typed::SharedRegionExt;

@@ -2,11 +2,13 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+
+use thiserror::Error;
 
 use crate::sync::{Condvar, Mutex};
 use crate::wake::lock;
@@ -47,6 +49,50 @@ pub trait Timer: Clone + 'static {
     /// each message.
     fn sleep(&self, after: Duration) -> Self::Sleep;
 }
+
+/// What `future` comes to, if that is before `limit` by `timer`: any future with a deadline, in any executor. The limit counts
+/// from the first poll.
+///
+/// # Errors
+/// [`Elapsed`] once the limit is over: `future` was polled once more then, and was dropped. With the futures of tracks and
+/// carriers that loses nothing: call again to go on. (On a plain thread [`wait_within`](crate::wait_within) does the same.)
+///
+/// # Costs
+/// An alarm of `timer` where the first poll finds the future not ready; else nothing.
+///
+/// ```
+/// use std::future::pending;
+/// use std::time::Duration;
+/// use trespass_core::{Elapsed, SystemTimer, wait, within};
+///
+/// let timer = SystemTimer::new();
+/// assert_eq!(wait(within(&timer, Duration::from_millis(2), pending::<()>())), Err(Elapsed));
+/// assert_eq!(wait(within(&timer, Duration::ZERO, async { 7 })), Ok(7));
+/// ```
+pub fn within<T: Timer, F: Future>(
+    timer: &T,
+    limit: Duration,
+    future: F,
+) -> impl Future<Output = Result<F::Output, Elapsed>> + use<T, F> {
+    let timer = timer.clone();
+    async move {
+        let mut future = pin!(future);
+        let mut alarm = None;
+        poll_fn(|cx| {
+            // First, so that a future which is ready at the last moment is not given up.
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            Pin::new(alarm.get_or_insert_with(|| timer.sleep(limit))).poll(cx).map(|()| Err(Elapsed))
+        })
+        .await
+    }
+}
+
+/// A limit in time is over: see [`within`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the time is up")]
+pub struct Elapsed;
 
 /// The alarms of one clock, in order: what a driver asks how long it may sleep, and whom to wake.
 ///

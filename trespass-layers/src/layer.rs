@@ -289,4 +289,8 @@ impl<L: Layer<F>, F: Fabric> Incoming for LayeredIncoming<L, F> {
         // The answer is dropped after it, and tells the layer.
         self.inner.refuse();
     }
+
+    fn busy(self) {
+        self.inner.busy();
+    }
 }

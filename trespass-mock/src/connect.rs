@@ -337,6 +337,10 @@ impl<T: Joined + Track<Addr = MockAddr, Error = MockError>> Incoming for MockInc
     fn refuse(self) {
         // The drop does it.
     }
+
+    fn busy(self) {
+        self.request.fail(MockError::Busy { addr: self.request.to.clone() });
+    }
 }
 
 impl<T: Joined> Drop for MockIncoming<T> {

@@ -45,6 +45,12 @@ pub enum MockError {
         /// The address asked for.
         addr: MockAddr,
     },
+    /// The listener's user said: not now. Kind `Busy`.
+    #[error("`{addr}` has too much to do just now: try again later")]
+    Busy {
+        /// The address asked for.
+        addr: MockAddr,
+    },
     /// The queue of requests at the listener is full. Kind `Busy`.
     #[error("`{addr}` has {backlog} connection requests waiting and takes no more: try again later")]
     BacklogFull {
@@ -183,7 +189,9 @@ impl TransportError for MockError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Config { .. } | Self::BadAddress { .. } | Self::NoLength | Self::BadRange { .. } => ErrorKind::Config,
-            Self::AddressInUse { .. } | Self::BacklogFull { .. } | Self::TracksFull { .. } => ErrorKind::Busy,
+            Self::AddressInUse { .. } | Self::Busy { .. } | Self::BacklogFull { .. } | Self::TracksFull { .. } => {
+                ErrorKind::Busy
+            }
             Self::ForeignPeer => ErrorKind::Unreachable,
             Self::NobodyListens { .. } | Self::Refused { .. } => ErrorKind::Refused,
             Self::HandshakeTimedOut { .. } | Self::CloseTimedOut { .. } => ErrorKind::TimedOut,

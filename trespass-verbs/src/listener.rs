@@ -92,6 +92,11 @@ impl Incoming for VerbsIncoming {
     }
 
     fn refuse(self) {}
+
+    fn busy(mut self) {
+        self.open = false;
+        self.handle.leave(Command::PutOff(self.request.token));
+    }
 }
 
 impl VerbsIncoming {

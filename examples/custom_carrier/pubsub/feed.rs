@@ -40,6 +40,14 @@ impl<T: Track<Delivery: Lossless + InOrder>> Carrier for Feed<T> {
         Opening::new(track, role, config)
     }
 
+    fn most_memory(config: &MessageConfig) -> usize {
+        MessageCarrier::<T>::most_memory(config)
+    }
+
+    fn incarnation(&self) -> Option<u64> {
+        self.carrier.incarnation()
+    }
+
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.carrier.poll_close(cx).map_err(PubSubError::Below)
     }

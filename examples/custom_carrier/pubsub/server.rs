@@ -1,38 +1,37 @@
 //! Takes subscribers in: a thread that accepts, and one for each of them.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
+use std::error::Error;
+use std::thread::{self, JoinHandle, Scope};
+use std::time::Duration;
 
 use futures_executor::block_on;
-use futures_util::future::{AbortHandle, Abortable};
-use trespass::core::{Carrier, InOrder, Incoming, Listener, ListenerExt, Lossless, Role, ThreadFabric, Track};
+use trespass::carriers::{self, Accepted, Event, ServerConfig, ServerHandle};
+use trespass::core::{Address, InOrder, Lossless, ThreadFabric, Track};
 
-use super::{Feed, PubSubError, Publisher, message_config};
+use super::{Feed, Publisher, message_config};
+
+/// Whoever has not gone so long after the publisher's end is cut off. The goodbye has deadlines of its own, which are shorter.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// A publisher that listens. Dropping it ends the publisher, and waits until its subscribers are told.
 pub(crate) struct Server<F: ThreadFabric> {
     addr: F::Addr,
     publisher: Publisher,
-    acceptor: AbortHandle,
+    handle: ServerHandle<F::Addr>,
     accepting: Option<JoinHandle<()>>,
 }
 
 impl<F: ThreadFabric<Track: Track<Delivery: Lossless + InOrder>>> Server<F> {
     /// Listens at `addr`, and takes in up to `room` subscribers at once.
-    pub(crate) fn start(fabric: &F, addr: &F::Addr, publisher: Publisher, room: usize) -> Result<Self, F::Error> {
-        let listener = fabric.listen(addr)?;
-        let addr = listener.local();
-        let (acceptor, registration) = AbortHandle::new_pair();
+    pub(crate) fn start(fabric: &F, addr: &F::Addr, publisher: Publisher, room: usize) -> Result<Self, Box<dyn Error>> {
+        let limits = ServerConfig::default().with_max_peers(room);
+        let server: Door<F> = carriers::Server::new(fabric.listen(addr)?, fabric.timer(), limits, message_config())?;
+        let (addr, handle) = (server.local(), server.handle());
         let accepting = {
             let publisher = publisher.clone();
-            thread::spawn(move || {
-                // It is aborted, or the listener has failed: in either case nobody comes any more.
-                let threads = block_on(accept::<F>(listener, publisher, room, registration));
-                threads.into_iter().for_each(|thread| drop(thread.join()));
-            })
+            thread::spawn(move || thread::scope(|scope| block_on(accept::<F>(scope, server, &publisher))))
         };
-        Ok(Self { addr, publisher, acceptor, accepting: Some(accepting) })
+        Ok(Self { addr, publisher, handle, accepting: Some(accepting) })
     }
 }
 
@@ -46,7 +45,7 @@ impl<F: ThreadFabric> Server<F> {
 impl<F: ThreadFabric> Drop for Server<F> {
     fn drop(&mut self) {
         self.publisher.end();
-        self.acceptor.abort();
+        self.handle.drain(GRACE);
         if let Some(accepting) = self.accepting.take() {
             // It panics where a thread of it did, which has said so.
             drop(accepting.join());
@@ -54,71 +53,41 @@ impl<F: ThreadFabric> Drop for Server<F> {
     }
 }
 
-/// Takes in whoever comes until it is aborted. The threads that still serve.
-async fn accept<F: ThreadFabric<Track: Track<Delivery: Lossless + InOrder>>>(
-    mut listener: F::Listener,
-    publisher: Publisher,
-    room: usize,
-    registration: futures_util::future::AbortRegistration,
-) -> Vec<JoinHandle<()>> {
-    let mut threads: Vec<JoinHandle<()>> = Vec::new();
-    let taken = Arc::new(AtomicUsize::new(0));
-    let accepting = Abortable::new(
-        async {
-            while let Ok(incoming) = listener.incoming().await {
-                threads.retain(|thread| !thread.is_finished());
-                if taken.load(Ordering::Relaxed) >= room {
-                    incoming.refuse();
-                    continue;
-                }
-                let (publisher, place) = (publisher.clone(), Place::take(&taken));
-                let serving = move || {
-                    let peer = incoming.peer();
-                    // The handshake is in the thread too: a peer that says nothing keeps nobody waiting.
-                    if let Err(error) = block_on(serve(incoming, &publisher)) {
-                        eprintln!("subscriber {peer}: {error}");
-                    }
-                    drop(place);
-                };
-                match thread::Builder::new().name("feed".into()).spawn(serving) {
-                    Ok(thread) => threads.push(thread),
-                    // The request went with the closure, and was refused by that.
-                    Err(error) => eprintln!("no thread for a subscriber: {error}"),
+/// The server of any carrier, with this one.
+type Door<F> = carriers::Server<<F as trespass::core::Fabric>::Listener, Feed<<F as trespass::core::Fabric>::Track>>;
+
+/// Takes in whoever comes until it is drained, and waits until all have gone.
+async fn accept<'scope, F: ThreadFabric<Track: Track<Delivery: Lossless + InOrder>>>(
+    scope: &'scope Scope<'scope, '_>,
+    mut door: Door<F>,
+    publisher: &'scope Publisher,
+) {
+    loop {
+        match door.event().await {
+            Ok(Some(Event::Accepted(accepted))) => {
+                let serving = move || serve(accepted, publisher);
+                if let Err(error) = thread::Builder::new().name("feed".into()).spawn_scoped(scope, serving) {
+                    // The subscriber went with the closure, and is cut off by that.
+                    eprintln!("no thread for a subscriber: {error}");
                 }
             }
-        },
-        registration,
-    );
-    // Aborted, or not: it is over.
-    let _ = accepting.await;
-    threads
-}
-
-async fn serve<I: Incoming<Track: Track<Delivery: Lossless + InOrder>>>(
-    incoming: I,
-    publisher: &Publisher,
-) -> Result<(), PubSubError<I::Error>>
-where
-    I::Track: Track<Error = I::Error>,
-{
-    let track =
-        incoming.accept().await.map_err(|error| PubSubError::Below(trespass::carriers::CarrierError::Track(error)))?;
-    let feed = Feed::open(track, Role::Acceptor, message_config()).await?;
-    publisher.serve(feed).await
-}
-
-/// One of the places of a server.
-struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    fn take(taken: &Arc<AtomicUsize>) -> Self {
-        taken.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(taken))
+            Ok(Some(Event::Failed { peer, error })) => eprintln!("{peer}: {error}"),
+            Ok(Some(_)) => {}
+            Ok(None) => break,
+            // The listener has failed: nobody comes any more.
+            Err(error) => {
+                eprintln!("no more subscribers: {error}");
+                break;
+            }
+        }
     }
+    door.drained().await;
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+/// One subscriber, to its end or the publisher's.
+fn serve<T: Track<Delivery: Lossless + InOrder>, A: Address>(accepted: Accepted<Feed<T>, A>, publisher: &Publisher) {
+    let Accepted { carrier, peer } = accepted;
+    if let Some(Err(error)) = block_on(peer.until_cut_off(publisher.serve(carrier))) {
+        eprintln!("{}: {error}", peer.identity());
     }
 }

@@ -245,6 +245,12 @@ impl Incoming for TcpIncoming {
     }
 
     fn refuse(self) {}
+
+    fn busy(mut self) {
+        if let Some(socket) = self.socket.take() {
+            say(&socket, Greeting::No(Refusal::Busy));
+        }
+    }
 }
 
 impl Drop for TcpIncoming {

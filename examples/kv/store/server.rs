@@ -1,16 +1,12 @@
-//! The server: one thread that accepts, one per connection, and the map that they share.
+//! The server: one thread that takes connections in, one per connection, and the map that they share.
 
-use std::collections::HashMap;
 use std::error::Error;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, Scope};
+use std::time::Duration;
 
 use futures_executor::block_on;
-use futures_util::future::{AbortHandle, AbortRegistration, Abortable};
-use trespass::carriers::{MessageCarrier, MessageConfig};
-use trespass::core::{
-    ErrorKind, InOrder, Incoming, Listener, ListenerExt, Lossless, Role, ThreadFabric, Track, TransportError,
-};
+use trespass::carriers::{self, Accepted, CarrierError, Event, MessageCarrier, MessageConfig, ServerHandle};
+use trespass::core::{Address, ErrorKind, InOrder, Lossless, ThreadFabric, Track, TransportError};
 
 use super::map::Map;
 use super::protocol::{Rejection, Reply, Request};
@@ -18,7 +14,7 @@ use super::protocol::{Rejection, Reply, Request};
 /// What bounds a server.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerConfig {
-    /// Connections at once, handshakes included. One more is refused.
+    /// Connections at once, handshakes included. One more is told that the server is busy.
     pub(crate) max_connections: usize,
     /// Bytes of keys and values in all. A put that does not fit is rejected.
     pub(crate) capacity: usize,
@@ -34,41 +30,20 @@ impl Default for ServerConfig {
 /// A server at work. Dropping it cuts every connection off, as a crash would.
 pub(crate) struct Server<F: ThreadFabric> {
     addr: F::Addr,
-    shared: Arc<Shared>,
+    handle: ServerHandle<F::Addr>,
     /// Ends when the listener and every connection have ended.
     accepting: Option<JoinHandle<Result<(), F::Error>>>,
 }
 
-struct Shared {
-    config: ServerConfig,
-    map: Map,
-    connections: Mutex<Connections>,
-}
-
-struct Connections {
-    open: HashMap<u64, AbortHandle>,
-    next_id: u64,
-    stopped: bool,
-    acceptor: AbortHandle,
-}
-
 impl<F: ThreadFabric<Track: Track<Delivery: Lossless + InOrder>>> Server<F> {
     /// Listens at `addr` and serves whoever connects.
-    pub(crate) fn start(fabric: &F, addr: &F::Addr, config: ServerConfig) -> Result<Self, F::Error> {
-        let listener = fabric.listen(addr)?;
-        let addr = listener.local();
-        let (acceptor, registration) = AbortHandle::new_pair();
-        let connections = Connections { open: HashMap::new(), next_id: 0, stopped: false, acceptor };
+    pub(crate) fn start(fabric: &F, addr: &F::Addr, config: ServerConfig) -> Result<Self, Box<dyn Error>> {
+        let limits = carriers::ServerConfig::default().with_max_peers(config.max_connections);
+        let server: Door<F> = carriers::Server::new(fabric.listen(addr)?, fabric.timer(), limits, config.carrier)?;
+        let (addr, handle) = (server.local(), server.handle());
         let map = Map::new(config.capacity);
-        let shared = Arc::new(Shared { config, map, connections: Mutex::new(connections) });
-        let accepting = {
-            let shared = Arc::clone(&shared);
-            thread::spawn(move || {
-                thread::scope(|scope| block_on(Abortable::new(accept::<F>(scope, listener, &shared), registration)))
-                    .unwrap_or(Ok(()))
-            })
-        };
-        Ok(Self { addr, shared, accepting: Some(accepting) })
+        let accepting = thread::spawn(move || thread::scope(|scope| block_on(accept::<F>(scope, server, &map))));
+        Ok(Self { addr, handle, accepting: Some(accepting) })
     }
 
     /// Where it listens.
@@ -97,83 +72,57 @@ impl<F: ThreadFabric> Server<F> {
 
 impl<F: ThreadFabric> Drop for Server<F> {
     fn drop(&mut self) {
-        self.shared.connections().stop();
+        self.handle.drain(Duration::ZERO);
         // The listener's own end is nobody's concern any more.
         let _ = self.join();
     }
 }
 
-impl Shared {
-    fn connections(&self) -> MutexGuard<'_, Connections> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// What takes connections in, within limits, their handshakes side by side.
+type Door<F> =
+    carriers::Server<<F as trespass::core::Fabric>::Listener, MessageCarrier<<F as trespass::core::Fabric>::Track>>;
 
-    /// Makes room for one more connection, if there is any.
-    fn admit(&self) -> Option<(u64, AbortRegistration)> {
-        let mut connections = self.connections();
-        if connections.stopped || connections.open.len() >= self.config.max_connections {
-            return None;
-        }
-        let id = connections.next_id;
-        connections.next_id += 1;
-        let (handle, registration) = AbortHandle::new_pair();
-        connections.open.insert(id, handle);
-        Some((id, registration))
-    }
-
-    fn leave(&self, id: u64) {
-        self.connections().open.remove(&id);
-    }
-}
-
-impl Connections {
-    fn stop(&mut self) {
-        self.stopped = true;
-        self.acceptor.abort();
-        self.open.values().for_each(AbortHandle::abort);
-    }
-}
-
-/// Takes connections in until the listener ends. A request is answered in a thread of its own, from its handshake on:
-/// a slow peer keeps nobody else waiting.
+/// Takes connections in until the listener ends, or the server does. Each has a thread of its own.
 async fn accept<'scope, F: ThreadFabric<Track: Track<Delivery: Lossless + InOrder>>>(
     scope: &'scope Scope<'scope, '_>,
-    mut listener: F::Listener,
-    shared: &'scope Shared,
+    mut door: Door<F>,
+    map: &'scope Map,
 ) -> Result<(), F::Error> {
-    loop {
-        let incoming = listener.incoming().await?;
-        let Some((id, registration)) = shared.admit() else {
-            incoming.refuse();
-            continue;
-        };
-        let peer = incoming.peer();
-        let connection = move || {
-            // Outside is whether it was aborted, inside how it ended.
-            if let Ok(Err(error)) = block_on(Abortable::new(converse(incoming, shared), registration)) {
-                eprintln!("connection from {peer}: {error}");
+    while let Some(event) = door.event().await? {
+        match event {
+            Event::Accepted(accepted) => {
+                let name = format!("kv-{}", accepted.peer.identity().id);
+                if let Err(error) = thread::Builder::new().name(name).spawn_scoped(scope, move || serve(accepted, map))
+                {
+                    // The peer went with the closure, and is cut off by that.
+                    eprintln!("no thread for a connection: {error}");
+                }
             }
-            shared.leave(id);
-        };
-        if let Err(error) = thread::Builder::new().name(format!("kv-{id}")).spawn_scoped(scope, connection) {
-            // The request went with the closure, and was refused by that.
-            eprintln!("no thread for a connection: {error}");
-            shared.leave(id);
+            Event::Failed { peer, error } => eprintln!("{peer}: {error}"),
+            _ => {}
         }
+    }
+    door.drained().await;
+    Ok(())
+}
+
+/// One connection, to its end or the server's.
+fn serve<T: Track<Delivery: Lossless + InOrder>, A: Address>(accepted: Accepted<MessageCarrier<T>, A>, map: &Map) {
+    let Accepted { carrier, peer } = accepted;
+    // Outside is whether it was cut off, inside how it ended.
+    if let Some(Err(error)) = block_on(peer.until_cut_off(converse(carrier, map))) {
+        eprintln!("{}: {error}", peer.identity());
     }
 }
 
-/// One connection, from the request to be accepted to its end.
-async fn converse<I: Incoming<Track: Track<Delivery: Lossless + InOrder>>>(
-    incoming: I,
-    shared: &Shared,
-) -> Result<(), Box<dyn Error>> {
-    let track = incoming.accept().await?;
-    let mut carrier = MessageCarrier::open(track, Role::Acceptor, shared.config.carrier.clone()).await?;
+async fn converse<T: Track<Delivery: Lossless + InOrder>>(
+    mut carrier: MessageCarrier<T>,
+    map: &Map,
+) -> Result<(), CarrierError<T::Error>> {
     let mut reply = Vec::new();
     while let Some(request) = carrier.recv().await? {
         reply.clear();
-        answer(&shared.map, &request, &mut reply);
+        answer(map, &request, &mut reply);
         // Its memory is the device's: given back before the wait for room to answer.
         drop(request);
         match carrier.send(&reply).await {
@@ -188,8 +137,7 @@ async fn converse<I: Incoming<Track: Track<Delivery: Lossless + InOrder>>>(
             reply = Vec::new();
         }
     }
-    carrier.close().await?;
-    Ok(())
+    carrier.close().await
 }
 
 /// How much memory a connection keeps for its replies while it waits for requests.

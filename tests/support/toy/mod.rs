@@ -321,6 +321,10 @@ impl Incoming for ToyIncoming {
     }
 
     fn refuse(self) {}
+
+    fn busy(self) {
+        self.request.answer(Answer::No(ToyError(ErrorKind::Busy)));
+    }
 }
 
 impl Drop for ToyIncoming {

@@ -10,6 +10,7 @@ use crate::carrier::MessageCarrier;
 use crate::closing::Closing;
 use crate::error::{CarrierError, Phase};
 use crate::planted::{self, Bug};
+use crate::side::Side;
 
 impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     /// Says that no more messages come, after all that are queued. The other direction goes on: this end may go on
@@ -52,7 +53,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         self.take_in();
         match self.advance() {
             true => Poll::Ready(()),
-            false => self.poll_arrival(),
+            false => self.poll_arrival(Side::Writer),
         }
     }
 
@@ -82,7 +83,9 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
             return Closing::Over(self.ended_before());
         };
         let deadline = track.timer().sleep(self.config.close_timeout);
+        self.pulse.stop();
         self.out.leave();
+        self.lends.leave();
         Closing::Under { deadline, said: false }
     }
 

@@ -2,33 +2,44 @@
 
 mod close;
 mod halves;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod open;
 mod outbox;
 mod recv;
 mod rendezvous;
 mod send;
+mod shared;
 #[cfg(feature = "futures")]
 mod sink;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use trespass_core::{Carrier, ErrorKind, FanOut, InOrder, Lossless, Role, Track, TransportError};
+use trespass_core::{
+    Carrier, Endpoint, ErrorKind, FanOut, InOrder, Lossless, Role, Timer, Track, TransportError, within,
+};
 
 use crate::closing::Closing;
 use crate::config::MessageConfig;
 use crate::credit::Credits;
-use crate::error::CarrierError;
+use crate::error::{CarrierError, Phase};
 use crate::inbox::Inbox;
 use crate::lends::Lends;
 use crate::planted::{self, Bug};
+use crate::pulse::Pulse;
+use crate::side::Side;
 use crate::stats::Stats;
 
 pub use close::Finishing;
 pub use halves::{HalfSending, MessageReceiver, MessageSender, Unmatched};
 pub use open::MessageOpening;
-pub use rendezvous::{RendezvousCarrier, RendezvousConfig, RendezvousMessage, RendezvousOpening};
+pub use rendezvous::{
+    RendezvousCarrier, RendezvousConfig, RendezvousMessage, RendezvousOpening, RendezvousReceiver, RendezvousSender,
+    TryRegionError,
+};
 pub use send::Sending;
 #[cfg(feature = "futures")]
 pub use sink::{MessageSink, MessageStream};
@@ -67,8 +78,13 @@ pub use sink::{MessageSink, MessageStream};
 ///
 /// # Both ends send, nobody receives
 /// A send that waits for credits takes in what the peer sends, and when the peer runs low copies it out of the track's
-/// buffers: up to `spill_limit` bytes. Two ends that each send less than that before they receive always get through;
+/// buffers: up to `spill_limit` bytes, as that counts them. Two ends that each send less than that before they receive always get through;
 /// beyond it a send waits until the peer's application receives.
+///
+/// # A peer that is gone
+/// While this end waits it beats, as `keepalive` says, so that the track notices a machine or link that is gone; with an
+/// `idle_timeout` it ends where the peer says nothing for too long, whatever the reason: see [`MessageConfig`].
+/// [`send_within`](Self::send_within) and [`recv_within`](Self::recv_within) bound a single call.
 ///
 /// # Ends
 /// [`finish`](Self::finish) says that no more messages come, and leaves the other direction alone. [`close`](Self::close)
@@ -88,6 +104,7 @@ pub struct MessageCarrier<T: Track<Delivery: Lossless + InOrder>> {
     fan_out: FanOut,
     sizes: Sizes,
     lends: Lends,
+    pulse: Pulse<T::Timer>,
     stats: Stats,
     config: MessageConfig,
 }
@@ -136,6 +153,11 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         self.sizes.peer_incarnation
     }
 
+    /// The clock of the track; `None` once that has ended.
+    pub(crate) fn timer(&self) -> Option<T::Timer> {
+        self.track.as_ref().map(Endpoint::timer)
+    }
+
     /// The track below, for its limits and addresses; `None` once it has ended.
     pub fn track(&self) -> Option<&T> {
         self.track.as_ref()
@@ -161,30 +183,45 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     }
 
     /// Waits for the track to have something, with everything said that may keep the peer from sending it. Registers the
-    /// fan-out alone. Ready where a second look is worth it.
-    fn poll_arrival(&mut self) -> Poll<()> {
+    /// fan-out alone, where `side` has its waker already. Ready where a second look is worth it.
+    fn poll_arrival(&mut self, side: Side) -> Poll<()> {
         let Some(track) = &mut self.track else { return Poll::Ready(()) };
         let mut cx = Context::from_waker(self.fan_out.waker());
         if track.poll_recv_ready(&mut cx).is_ready() {
+            self.share(side);
             return Poll::Ready(());
         }
         // The track has posted again what was given back: there may be more to report than before.
         self.settle();
         match self.track {
             Some(_) if !self.out.wants_slot() || planted::is(Bug::WakeUp) => Poll::Pending,
-            _ => self.poll_slot(),
+            _ => self.poll_slot(side),
         }
     }
 
     /// Waits for a send slot for the stash.
     #[cold]
-    fn poll_slot(&mut self) -> Poll<()> {
+    fn poll_slot(&mut self, side: Side) -> Poll<()> {
         self.fill_stash();
-        match (&mut self.track, self.out.wants_slot()) {
-            (Some(track), true) => track.poll_send_ready(&mut Context::from_waker(self.fan_out.waker())),
+        match self.out.wants_slot() {
+            true => self.poll_send_slot(side),
             // Full, or gone: what waited for the stash may go now, so a second look is worth it.
-            (Some(_), false) | (None, _) => Poll::Ready(()),
+            false => Poll::Ready(()),
         }
+    }
+
+    /// Waits for a send slot of the track, or its end.
+    fn poll_send_slot(&mut self, side: Side) -> Poll<()> {
+        let Some(track) = &mut self.track else { return Poll::Ready(()) };
+        ready!(track.poll_send_ready(&mut Context::from_waker(self.fan_out.waker())));
+        self.share(side);
+        Poll::Ready(())
+    }
+
+    /// The track was ready for `side`: who is ready is not woken any more, and the other side may count on it.
+    #[inline]
+    fn share(&self, side: Side) {
+        side.other().of(&self.fan_out).wake();
     }
 }
 
@@ -196,6 +233,14 @@ impl<T: Track<Delivery: Lossless + InOrder>> Carrier for MessageCarrier<T> {
 
     fn open(track: T, role: Role, config: MessageConfig) -> MessageOpening<T> {
         MessageOpening::new(track, role, config)
+    }
+
+    fn most_memory(config: &MessageConfig) -> usize {
+        config.most_memory()
+    }
+
+    fn incarnation(&self) -> Option<u64> {
+        Some(self.peer_incarnation())
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError<T::Error>>> {
@@ -211,6 +256,19 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     /// Kind `TimedOut` past `close_timeout`; else what kept the end from being clean.
     pub fn close(&mut self) -> impl Future<Output = Result<(), CarrierError<T::Error>>> + use<'_, T> {
         poll_fn(|cx| self.poll_close(cx))
+    }
+}
+
+/// What `future` comes to, with a limit in time. Without a clock there is no track either, and nothing that would wait.
+async fn limited<T: Timer, R, E>(
+    timer: Option<T>,
+    limit: Duration,
+    phase: Phase,
+    future: impl Future<Output = Result<R, CarrierError<E>>>,
+) -> Result<R, CarrierError<E>> {
+    match timer {
+        Some(timer) => within(&timer, limit, future).await.unwrap_or(Err(CarrierError::TimedOut(phase))),
+        None => future.await,
     }
 }
 

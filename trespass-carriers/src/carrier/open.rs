@@ -15,6 +15,7 @@ use crate::error::CarrierError;
 use crate::inbox::Inbox;
 use crate::lends::Lends;
 use crate::opening::{Opened, Talk};
+use crate::pulse::Pulse;
 use crate::stats::Stats;
 use crate::wire::{Offer, RENDEZVOUS};
 
@@ -74,9 +75,10 @@ impl<T: Track<Delivery: Lossless + InOrder>> Future for MessageOpening<T> {
 }
 
 impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
-    fn opened(Opened { track, fan_out, agreement, credits }: Opened<T>, config: MessageConfig) -> Self {
+    pub(super) fn opened(Opened { track, fan_out, agreement, credits }: Opened<T>, config: MessageConfig) -> Self {
         static CARRIERS: AtomicU64 = AtomicU64::new(0);
 
+        let pulse = Pulse::start(config.vigilance(), &agreement, &track.timer(), fan_out.waker());
         let inbox = Inbox::new(config.max_message, config.spill_limit, config.pool_limit);
         let mut carrier = MessageCarrier {
             track: Some(track),
@@ -94,6 +96,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
                 peer_incarnation: agreement.peer_incarnation,
             },
             lends: Lends::new(agreement.features & RENDEZVOUS != 0),
+            pulse,
             stats: Stats::default(),
             config,
         };

@@ -10,7 +10,8 @@ use trespass_core::{ErrorKind, InOrder, Lossless, SendBuf, SendSide, Track, Tran
 
 use crate::carrier::MessageCarrier;
 use crate::credit::Rank;
-use crate::error::CarrierError;
+use crate::error::{CarrierError, Phase};
+use crate::pulse::Sign;
 use crate::wire::{HEADER, Kind, stamp};
 
 /// How many send slots are kept back for control.
@@ -257,6 +258,13 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         self.say_fetched_if(due);
     }
 
+    /// A message that the peer lends has arrived: where nobody will read it, that is said with what goes out next.
+    pub(super) fn note_unwanted(&mut self) {
+        if self.lends.is_due() && self.out.hurdles & BYE == 0 {
+            self.out.set(FETCHED, true);
+        }
+    }
+
     fn say_fetched_if(&mut self, due: bool) {
         // Not beside a Bye, which says it of all.
         if !due || self.out.hurdles & BYE != 0 || self.track.is_none() {
@@ -299,7 +307,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
             Some(track) => self.credits.due_before_wait(track.posted()),
             None => false,
         };
-        if due || self.out.is_pending() {
+        if due || self.out.is_pending() || self.pulse.is_due() {
             self.settle_now(due);
         }
     }
@@ -311,9 +319,29 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         if due && !queued {
             queued = self.queue_credit();
         }
+        if self.pulse.is_due() {
+            queued |= self.feel_pulse();
+        }
         if queued {
             // Errors stick: whoever sends next is told.
             let _ = self.ring();
+        }
+    }
+
+    /// Says that this end is there, or ends what the peer has left to silence. Whether anything was queued.
+    fn feel_pulse(&mut self) -> bool {
+        let Some(track) = &self.track else { return false };
+        match self.pulse.look(&track.timer(), &self.credits) {
+            Sign::Fine => false,
+            Sign::Beat => {
+                let queued = self.queue_control(Kind::Credit, Rank::Data);
+                self.stats.beats_sent += u64::from(queued);
+                queued
+            }
+            Sign::Silence => {
+                self.fail(CarrierError::TimedOut(Phase::Idle));
+                false
+            }
         }
     }
 

@@ -2,14 +2,16 @@
 
 use std::future::{Future, poll_fn};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use trespass_core::{InOrder, Lossless, Track, TryError};
 
-use crate::carrier::MessageCarrier;
-use crate::error::{CarrierError, Violation};
+use crate::carrier::{MessageCarrier, limited};
+use crate::error::{CarrierError, Phase, Violation};
 use crate::inbox::OutOfMemory;
 use crate::message::{Message, Payload};
 use crate::planted::{self, Bug};
+use crate::side::Side;
 use crate::wire::Frame;
 
 impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
@@ -40,7 +42,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
                 Err(TryError::WouldBlock) => {}
             }
             self.fan_out.reader().register(cx.waker());
-            ready!(self.poll_arrival());
+            ready!(self.poll_arrival(Side::Reader));
         }
     }
 
@@ -50,6 +52,19 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     /// As [`try_recv`](Self::try_recv), never `WouldBlock`.
     pub fn recv(&mut self) -> impl Future<Output = Result<Option<Message<T>>, CarrierError<T::Error>>> + use<'_, T> {
         poll_fn(|cx| self.poll_recv(cx))
+    }
+
+    /// [`recv`](Self::recv), for `limit` at most: after it nothing is lost, and the carrier lives on. Costs an alarm where it has
+    /// to wait.
+    ///
+    /// # Errors
+    /// As `recv`; kind `TimedOut` with [`Phase::Receive`] past the limit.
+    pub fn recv_within(
+        &mut self,
+        limit: Duration,
+    ) -> impl Future<Output = Result<Option<Message<T>>, CarrierError<T::Error>>> + use<'_, T> {
+        let timer = self.timer();
+        limited(timer, limit, Phase::Receive, self.recv())
     }
 
     /// Ready when [`try_recv`](Self::try_recv) would not say `WouldBlock`. One waker, which this shares with
@@ -65,7 +80,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
                 Err(TryError::WouldBlock) => {}
             }
             self.fan_out.reader().register(cx.waker());
-            ready!(self.poll_arrival());
+            ready!(self.poll_arrival(Side::Reader));
         }
     }
 
@@ -231,7 +246,10 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
             Frame::Credit => self.stats.credit_updates_received += 1,
             Frame::Abort | Frame::Fin => {}
             // How many are lent bounds what the peer may have us remember.
-            Frame::Lend(_) if self.lends.arrived() => return Ok(Some(frame)),
+            Frame::Lend(_) if self.lends.arrived() => {
+                self.note_unwanted();
+                return Ok(Some(frame));
+            }
             Frame::Fetched if self.lends.fetched() => {}
             Frame::Lend(_) | Frame::Fetched => return Err(self.violated(Violation::OutOfPlace(frame.kind().code()))),
             Frame::Bye => {

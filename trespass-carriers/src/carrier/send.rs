@@ -3,14 +3,16 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use trespass_core::{InOrder, Lossless, Track, TryError, Unsent};
 
-use crate::carrier::MessageCarrier;
+use crate::carrier::{MessageCarrier, limited};
 use crate::credit::Rank;
-use crate::error::CarrierError;
+use crate::error::{CarrierError, Phase};
 use crate::message::MessageBuf;
 use crate::segment::{Cut, Segment};
+use crate::side::Side;
 use crate::wire::{HEADER, Kind, stamp_total};
 
 impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
@@ -24,8 +26,22 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     /// Kind `Oversize` above `max_message`: nothing was sent, the carrier lives on. `Closed` after a finish or close of this
     /// end, or when the peer has left; else what ended the track.
     pub fn send<'a>(&'a mut self, data: &'a [u8]) -> Sending<'a, T> {
-        let cut = self.cut(data);
+        let cut = self.cut(data.len());
         Sending { carrier: self, data, cut, outcome: None }
+    }
+
+    /// [`send`](Self::send), for `limit` at most: a message that is not on its way by then is withdrawn, and the carrier lives
+    /// on. Costs an alarm where it has to wait.
+    ///
+    /// # Errors
+    /// As `send`; kind `TimedOut` with [`Phase::Send`] past the limit.
+    pub fn send_within<'a>(
+        &'a mut self,
+        limit: Duration,
+        data: &'a [u8],
+    ) -> impl Future<Output = Result<(), CarrierError<T::Error>>> + use<'a, T> {
+        let timer = self.timer();
+        limited(timer, limit, Phase::Send, self.send(data))
     }
 
     /// Queues `data` as one message of up to [`eager_limit`](Self::eager_limit) bytes. Nothing goes out before a
@@ -50,9 +66,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         if len > self.sizes.eager_limit {
             return Err(TryError::Failed(CarrierError::Oversize { len, max: self.sizes.eager_limit }));
         }
-        if !(self.out.is_clear() && self.credits.may_send(Rank::Data)) {
-            self.make_way()?;
-        }
+        self.clear_way()?;
         let frame = self.reserve(HEADER + len)?;
         Ok(MessageBuf { frame, carrier: self.out.id })
     }
@@ -133,6 +147,15 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         }
     }
 
+    /// Clears the way for a new message, unless it is.
+    #[inline]
+    pub(super) fn clear_way(&mut self) -> Result<(), TryError<CarrierError<T::Error>>> {
+        match self.out.is_clear() && self.credits.may_send(Rank::Data) {
+            true => Ok(()),
+            false => self.make_way(),
+        }
+    }
+
     /// Clears the way for a new message, as far as that can be done at once.
     #[cold]
     fn make_way(&mut self) -> Result<(), TryError<CarrierError<T::Error>>> {
@@ -165,14 +188,15 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     }
 
     /// Ready when the way is clear and the track has a slot, or sending has ended.
-    fn poll_way(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_way(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let way = self.make_way_for_segment();
             self.fan_out.writer().register(cx.waker());
-            match (way, &mut self.track) {
-                (Err(TryError::Failed(_)), _) | (_, None) => return Poll::Ready(()),
-                (Err(TryError::WouldBlock), _) => ready!(self.poll_arrival()),
-                (Ok(()), Some(track)) => return track.poll_send_ready(&mut Context::from_waker(self.fan_out.waker())),
+            match way {
+                Err(TryError::Failed(_)) => return Poll::Ready(()),
+                Err(TryError::WouldBlock) if self.track.is_none() => return Poll::Ready(()),
+                Err(TryError::WouldBlock) => ready!(self.poll_arrival(Side::Writer)),
+                Ok(()) => return self.poll_send_slot(Side::Writer),
             }
         }
     }
@@ -211,9 +235,9 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         Ok(())
     }
 
-    /// How `data` is cut where it does not fit a frame.
-    pub(super) fn cut(&self, data: &[u8]) -> Cut {
-        Cut::new(data.len(), self.sizes.frame)
+    /// How a message of `len` bytes is cut where it does not fit a frame.
+    pub(super) fn cut(&self, len: usize) -> Cut {
+        Cut::new(len, self.sizes.frame)
     }
 
     /// Sends what is left of `data` after `cut`. Whoever gives up before it is ready has to [`withdraw`](Self::withdraw).

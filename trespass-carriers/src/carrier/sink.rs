@@ -56,7 +56,7 @@ impl<T: Track<Delivery: Lossless + InOrder>, I> MessageSink<T, I> {
 impl<T: Track<Delivery: Lossless + InOrder>, I: AsRef<[u8]>> MessageSink<T, I> {
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError<T::Error>>> {
         let Some((item, cut)) = &mut self.item else { return Poll::Ready(Ok(())) };
-        let outcome = ready!(self.sender.carrier().poll_message(cx, cut, item.as_ref()));
+        let outcome = ready!(self.sender.poll(|carrier| carrier.poll_message(cx, cut, item.as_ref())));
         self.item = None;
         Poll::Ready(outcome)
     }
@@ -80,7 +80,7 @@ impl<T: Track<Delivery: Lossless + InOrder>, I: AsRef<[u8]>> Sink<I> for Message
             return Err(CarrierError::NotReady);
         }
         let mut carrier = this.sender.carrier();
-        let mut cut = carrier.cut(item.as_ref());
+        let mut cut = carrier.cut(item.as_ref().len());
         match carrier.try_message(&mut cut, item.as_ref()) {
             Ok(()) => {}
             Err(TryError::Failed(error)) => return Err(error),

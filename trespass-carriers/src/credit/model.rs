@@ -103,6 +103,10 @@ fn moves(pair: &Pair, at: usize, rules: Rules) -> Vec<Pair> {
             pair[at].open = rules.ends[at];
         });
     }
+    if !end.left && end.credits.may_send(Rank::Data) {
+        // A beat.
+        add(&|pair| pair[at].send(false));
+    }
     if talking && end.open && end.credits.may_send(Rank::Abort) {
         add(&|pair| {
             pair[at].send(false);

@@ -6,8 +6,11 @@ use trespass_core::Limits;
 
 use super::assembly::Bounds;
 use super::wire::SEGMENT_HEADER;
+use crate::config::check_timeouts;
 use crate::error::{ConfigFault, Phase};
 use crate::handshake::Agreement;
+use crate::pool::Pool;
+use crate::pulse::Vigilance;
 use crate::wire::{DATAGRAM_CARRIER, MAX_WINDOW, MIN_FRAME, MIN_WINDOW, Offer};
 
 /// The settings of a [`DatagramCarrier`](crate::DatagramCarrier). The two ends may differ.
@@ -45,10 +48,10 @@ pub struct DatagramConfig {
     /// How long a close may take. Default 5 s.
     pub close_timeout: Duration,
     /// For how long nothing may come from the peer, while this end waits to receive, until receiving ends with `TimedOut`;
-    /// it may take twice that to be noticed. Nothing else tells of a peer that died. Default `None`: for ever.
+    /// it may take twice that to be noticed. Nothing else tells of a peer that died. The peer is told, and beats three times as
+    /// often while it waits to receive. Default `None`: for ever.
     pub idle_timeout: Option<Duration>,
-    /// A beat is sent where nothing else was for so long, so that the peer's `idle_timeout` does not pass. A third of that
-    /// does. Default `None`: none are sent.
+    /// A beat is sent where nothing else was for so long. Default `None`: only as often as the peer's `idle_timeout` asks for.
     pub keepalive: Option<Duration>,
 }
 
@@ -114,6 +117,18 @@ impl DatagramConfig {
         Self { keepalive: every, ..self }
     }
 
+    pub(super) fn vigilance(&self) -> Vigilance {
+        Vigilance { keepalive: self.keepalive, idle_timeout: self.idle_timeout }
+    }
+
+    /// What a carrier may take, beside its track.
+    pub(super) fn most_memory(&self) -> usize {
+        // A bit for each segment, of which the shortest frames make the most.
+        let bits = self.max_message / (MIN_FRAME as usize - SEGMENT_HEADER) / 8 + 16;
+        let message = Pool::room_for(self.max_message).saturating_add(bits);
+        message.saturating_mul(self.assemblies).saturating_add(self.pool_limit)
+    }
+
     /// Checks the settings against the track, and says what this end may be offered as.
     pub(super) fn check(&self, limits: &Limits) -> Result<Offer, ConfigFault> {
         if self.max_message == 0 {
@@ -125,16 +140,9 @@ impl DatagramConfig {
         if !(1..=MAX_ASSEMBLIES).contains(&self.assemblies) {
             return Err(ConfigFault::Assemblies(self.assemblies));
         }
-        for (timeout, phase) in [
-            (Some(self.open_timeout.min(self.open_retry)), Phase::Open),
-            (Some(self.close_timeout), Phase::Close),
-            (Some(self.assembly_timeout), Phase::Assembly),
-            (self.idle_timeout, Phase::Idle),
-            (self.keepalive, Phase::Keepalive),
-        ] {
-            if timeout.is_some_and(|timeout| timeout.is_zero()) {
-                return Err(ConfigFault::Timeout(phase));
-            }
+        check_timeouts(self.open_timeout.min(self.open_retry), self.close_timeout, self.vigilance())?;
+        if self.assembly_timeout.is_zero() {
+            return Err(ConfigFault::Timeout(Phase::Assembly));
         }
         if limits.send_slots < MIN_SEND_SLOTS {
             return Err(ConfigFault::SendSlots { have: limits.send_slots, need: MIN_SEND_SLOTS });
@@ -148,7 +156,8 @@ impl DatagramConfig {
             return Err(ConfigFault::RecvSlots { have: limits.recv_slots, need, most });
         }
         let max_frame = u32::try_from(limits.max_message).unwrap_or(u32::MAX);
-        Ok(Offer { carrier: DATAGRAM_CARRIER, ..Offer::new(window, max_frame, self.max_message as u64) })
+        let idle_millis = self.vigilance().idle_millis();
+        Ok(Offer { carrier: DATAGRAM_CARRIER, idle_millis, ..Offer::new(window, max_frame, self.max_message as u64) })
     }
 
     /// What messages in assembly are held to.

@@ -281,6 +281,14 @@ impl<T: Track<Delivery = Datagram>> Carrier for DatagramCarrier<T> {
         DatagramOpening::new(track, role, config)
     }
 
+    fn most_memory(config: &DatagramConfig) -> usize {
+        config.most_memory()
+    }
+
+    fn incarnation(&self) -> Option<u64> {
+        Some(self.peer_incarnation())
+    }
+
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError<T::Error>>> {
         self.sender.poll_close(cx)
     }

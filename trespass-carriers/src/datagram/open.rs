@@ -205,7 +205,7 @@ impl<T: Track<Delivery = Datagram>> Talk<T> {
             eager_limit: agreed.agreement.eager_limit,
             max_message: agreed.agreement.max_message,
             segment: bounds.segment,
-            keepalive: config.keepalive,
+            keepalive: config.vigilance().beat_every(agreed.agreement.peer_idle),
             close_timeout: config.close_timeout,
         };
         let (sender, receiver) = track.split();

@@ -8,7 +8,8 @@ use trespass_core::{ErrorKind, InOrder, Lossless, Timer, Track, TransportError, 
 
 use crate::closing::Closing;
 use crate::error::{CarrierError, Phase};
-use crate::stream::link::{Link, Side};
+use crate::side::Side;
+use crate::stream::link::Link;
 
 impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
     /// Says that no more bytes come, and waits until the peer's device has them all.
@@ -98,6 +99,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
             return Closing::Over(self.ended_before());
         };
         let deadline = track.timer().sleep(self.config.close_timeout);
+        self.pulse.stop();
         self.drained.clear();
         self.out.leave();
         Closing::Under { deadline, said: false }
@@ -140,8 +142,6 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
     fn poll_saying(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             self.advance();
-            // Nobody reads any more: what comes need not keep its slots.
-            self.inbound.discard();
             if self.track.is_none() || self.out.next().is_none() {
                 // What cannot be flushed, the close of the track will say.
                 let _ = self.ring();

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use trespass_core::Limits;
 
-use crate::config::{check_timeouts, check_track};
+use crate::config::{KEEPALIVE, check_timeouts, check_track};
 use crate::error::ConfigFault;
+use crate::pulse::Vigilance;
 use crate::wire::Offer;
 
 /// How a [`StreamCarrier`](crate::StreamCarrier) is set up. Checked when it is opened: kind `Config` where it cannot be.
@@ -35,11 +36,23 @@ pub struct StreamConfig {
     pub open_timeout: Duration,
     /// How long a close may take, with all that was written. Default 5 s.
     pub close_timeout: Duration,
+    /// A beat is sent where nothing else was for so long, while this end waits: see
+    /// [`MessageConfig::keepalive`](crate::MessageConfig::keepalive). Default 5 s.
+    pub keepalive: Option<Duration>,
+    /// For how long nothing may come from the peer: see [`MessageConfig::idle_timeout`](crate::MessageConfig::idle_timeout).
+    /// Default `None`: for ever.
+    pub idle_timeout: Option<Duration>,
 }
 
 impl Default for StreamConfig {
     fn default() -> Self {
-        Self { coalesce: false, open_timeout: Duration::from_secs(5), close_timeout: Duration::from_secs(5) }
+        Self {
+            coalesce: false,
+            open_timeout: Duration::from_secs(5),
+            close_timeout: Duration::from_secs(5),
+            keepalive: Some(KEEPALIVE),
+            idle_timeout: None,
+        }
     }
 }
 
@@ -59,10 +72,24 @@ impl StreamConfig {
         Self { close_timeout: timeout, ..self }
     }
 
+    /// The same, with beats this often.
+    pub fn with_keepalive(self, every: Option<Duration>) -> Self {
+        Self { keepalive: every, ..self }
+    }
+
+    /// The same, with this limit to the peer's silence.
+    pub fn with_idle_timeout(self, timeout: Option<Duration>) -> Self {
+        Self { idle_timeout: timeout, ..self }
+    }
+
+    pub(super) fn vigilance(&self) -> Vigilance {
+        Vigilance { keepalive: self.keepalive, idle_timeout: self.idle_timeout }
+    }
+
     /// Checks the settings against the track, and says what this end may be offered as.
     pub(super) fn check(&self, limits: &Limits) -> Result<Offer, ConfigFault> {
-        check_timeouts(self.open_timeout, self.close_timeout)?;
+        check_timeouts(self.open_timeout, self.close_timeout, self.vigilance())?;
         let (window, max_frame) = check_track(limits)?;
-        Ok(Offer::stream(window, max_frame))
+        Ok(Offer { idle_millis: self.vigilance().idle_millis(), ..Offer::stream(window, max_frame) })
     }
 }

@@ -1,13 +1,13 @@
 //! A stream in two halves, for two tasks or threads.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, PoisonError, TryLockError, Weak};
 
 use trespass_core::{InOrder, Lossless, Track};
 
 use crate::stream::link::Link;
 use crate::stream::reader::{Reach, Reader};
+use crate::sync::{AtomicBool, Mutex, Ordering, fence};
 
 /// The half of a stream that reads: see [`StreamCarrier::into_split`](crate::StreamCarrier::into_split).
 ///
@@ -50,15 +50,24 @@ impl<T: Track<Delivery: Lossless + InOrder>> Shared<T> {
     /// Ends the stream, if the writer is gone.
     #[inline]
     fn tidy(&self) {
-        // SeqCst, with the store in `abandon`: either this sees it, or the lock is free when the writer tries it.
-        if self.abandoned.load(Ordering::SeqCst) {
+        // With the fence in `abandon`: either this sees the mark, or the lock is free when the writer tries it.
+        fence(Ordering::SeqCst);
+        if self.abandoned.load(Ordering::Relaxed) {
             self.try_abandon();
         }
     }
 
     fn abandon(&self) {
-        self.abandoned.store(true, Ordering::SeqCst);
+        self.abandoned.store(true, Ordering::Relaxed);
+        // With the fence in `tidy`.
+        fence(Ordering::SeqCst);
         self.try_abandon();
+    }
+
+    /// Whether the track has been let go.
+    #[cfg(all(test, loom))]
+    pub(super) fn is_over(&self) -> bool {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner).track.is_none()
     }
 
     #[cold]

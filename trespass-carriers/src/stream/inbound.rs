@@ -10,6 +10,8 @@ use crate::wire::StreamFrame;
 pub(super) struct Inbound<B> {
     frames: VecDeque<B>,
     state: State,
+    /// Nobody will read any more.
+    discarding: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +25,7 @@ enum State {
 
 impl<B> Inbound<B> {
     pub(super) fn new() -> Self {
-        Self { frames: VecDeque::new(), state: State::Open }
+        Self { frames: VecDeque::new(), state: State::Open, discarding: false }
     }
 
     /// Checks that `frame` may come now, and moves on.
@@ -42,9 +44,17 @@ impl<B> Inbound<B> {
         Ok(())
     }
 
+    /// Whether somebody may read what comes.
+    #[inline]
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.discarding
+    }
+
     /// Keeps a frame of bytes for whoever reads.
     pub(super) fn store(&mut self, frame: B) {
-        self.frames.push_back(frame);
+        if self.is_wanted() {
+            self.frames.push_back(frame);
+        }
     }
 
     /// The first of those that wait.
@@ -63,8 +73,9 @@ impl<B> Inbound<B> {
         self.state == State::Left
     }
 
-    /// Nobody will read what waits.
+    /// Nobody will read what waits, nor what comes.
     pub(super) fn discard(&mut self) {
+        self.discarding = true;
         self.frames.clear();
     }
 }

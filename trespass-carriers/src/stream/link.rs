@@ -5,12 +5,14 @@ mod send;
 
 use std::task::{Context, Poll, ready};
 
-use trespass_core::{ErrorKind, FanOut, InOrder, Lossless, Track, TransportError, WakerSlot};
+use trespass_core::{ErrorKind, FanOut, InOrder, Lossless, Track, TransportError};
 
 use crate::closing::Closing;
 use crate::credit::Credits;
 use crate::error::CarrierError;
 use crate::opening::Opened;
+use crate::pulse::Pulse;
+use crate::side::Side;
 use crate::stream::config::StreamConfig;
 use crate::stream::inbound::Inbound;
 use crate::stream::outbound::Outbound;
@@ -47,36 +49,15 @@ pub(super) struct Link<T: Track<Delivery: Lossless + InOrder>> {
     /// How many bytes a frame takes.
     room: usize,
     pub(super) peer_incarnation: u64,
+    pub(super) pulse: Pulse<T::Timer>,
     pub(super) stats: StreamStats,
     pub(super) config: StreamConfig,
-}
-
-/// Who waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    Reader,
-    Writer,
-}
-
-impl Side {
-    fn of(self, fan_out: &FanOut) -> &WakerSlot {
-        match self {
-            Self::Reader => fan_out.reader(),
-            Self::Writer => fan_out.writer(),
-        }
-    }
-
-    fn other(self) -> Self {
-        match self {
-            Self::Reader => Self::Writer,
-            Self::Writer => Self::Reader,
-        }
-    }
 }
 
 impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
     pub(super) fn new(opened: Opened<T>, config: StreamConfig) -> Self {
         let Opened { track, fan_out, agreement, credits } = opened;
+        let pulse = Pulse::start(config.vigilance(), &agreement, &track.timer(), fan_out.waker());
         let mut link = Self {
             track: Some(track),
             credits,
@@ -93,6 +74,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
             writer_waits: false,
             room: agreement.send_frame - HEADER,
             peer_incarnation: agreement.peer_incarnation,
+            pulse,
             stats: StreamStats::default(),
             config,
         };

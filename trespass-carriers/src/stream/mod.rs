@@ -6,6 +6,8 @@ mod halves;
 mod inbound;
 mod io;
 mod link;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod open;
 mod outbound;
 mod reader;
@@ -130,6 +132,11 @@ impl<T: Track<Delivery: Lossless + InOrder>> StreamCarrier<T> {
     /// Two halves for two tasks or threads, each with a waker of its own.
     ///
     /// [`unsplit`](Self::unsplit) makes them one again.
+    ///
+    /// # Costs
+    /// One allocation, and the lock that the halves share. Measured in process, with nobody else at the lock
+    /// (`scripts/bench-mock`, which counts instructions): 64 bytes there and 64 back take 3,063 instructions by halves and 2,854
+    /// by the whole. What a wait for the other half costs was not measured.
     pub fn into_split(self) -> (StreamReadHalf<T>, StreamWriteHalf<T>) {
         halves::split(self.link, self.reader)
     }
@@ -179,6 +186,14 @@ impl<T: Track<Delivery: Lossless + InOrder>> Carrier for StreamCarrier<T> {
 
     fn open(track: T, role: Role, config: StreamConfig) -> StreamOpening<T> {
         StreamOpening::new(track, role, config)
+    }
+
+    fn most_memory(_: &StreamConfig) -> usize {
+        0
+    }
+
+    fn incarnation(&self) -> Option<u64> {
+        Some(self.peer_incarnation())
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError<T::Error>>> {

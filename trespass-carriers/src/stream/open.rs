@@ -20,6 +20,8 @@ pub struct StreamOpening<T: Track<Delivery: Lossless + InOrder>> {
     state: State<T>,
 }
 
+// One for each handshake, and moved a few times: a box would cost more.
+#[allow(clippy::large_enum_variant)]
 enum State<T: Endpoint> {
     Talking(Talk<T>, StreamConfig),
     Failed(CarrierError<T::Error>),

@@ -16,6 +16,8 @@ pub struct StreamStats {
     pub credit_updates_sent: u64,
     /// Frames received that gave credits and nothing else.
     pub credit_updates_received: u64,
+    /// Frames sent for no other reason than to be heard.
+    pub beats_sent: u64,
     /// How often a write found no credits.
     pub stalls: u64,
 }

@@ -116,6 +116,7 @@ fn any_offer() -> impl Strategy<Value = Offer> {
     let sizes = (8..=u32::MAX, 1..=u64::MAX, any::<u32>());
     (versions, any::<u16>(), any::<[u64; 3]>(), any::<u32>(), sizes).prop_map(
         |((min_version, max_version), carrier, words, window, (max_frame, max_message, eager))| Offer {
+            idle_millis: window.rotate_left(7),
             min_version,
             max_version,
             carrier,

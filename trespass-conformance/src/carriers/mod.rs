@@ -2,6 +2,7 @@
 
 mod ends;
 mod hostile;
+mod limits;
 mod raw;
 
 use trespass_carriers::{CarrierError, Message, MessageCarrier, MessageConfig};
@@ -19,6 +20,7 @@ pub use hostile::{
     a_peer_that_will_not_do_is_refused_on_both_sides, an_open_has_a_deadline, nonsense_in_a_conversation_is_survived,
     nonsense_in_a_handshake_is_survived, random_frames_are_survived,
 };
+pub use limits::{a_limit_to_one_call_loses_nothing, a_peer_that_stands_still_is_found};
 
 /// Two carriers that have shaken hands, `client` and `server`.
 struct Carriers<F: Fabric<Track: Track<Delivery: Lossless + InOrder>>> {

@@ -232,6 +232,10 @@ impl Incoming for BrokenIncoming {
     fn refuse(mut self) {
         self.toy.take().expect("taken only when this is used up").refuse();
     }
+
+    fn busy(mut self) {
+        self.toy.take().expect("taken only when this is used up").busy();
+    }
 }
 
 impl Drop for BrokenIncoming {

@@ -155,6 +155,10 @@ impl Incoming for BrokenIncoming {
     fn refuse(self) {
         self.mock.refuse();
     }
+
+    fn busy(self) {
+        self.mock.busy();
+    }
 }
 
 const DEADLINES: Deadlines = Deadlines { handshake: Duration::from_millis(400), close: Duration::from_millis(400) };

@@ -172,4 +172,8 @@ where
     fn refuse(self) {
         each!(self, incoming => incoming.refuse());
     }
+
+    fn busy(self) {
+        each!(self, incoming => incoming.busy());
+    }
 }

@@ -100,6 +100,11 @@ impl Incoming for DatagramIncoming {
     }
 
     fn refuse(self) {}
+
+    fn busy(mut self) {
+        self.open = false;
+        self.handle.leave(Command::PutOff(self.request.token));
+    }
 }
 
 impl Drop for DatagramIncoming {

@@ -295,13 +295,8 @@ impl VerbsDriver {
         match command {
             Command::Accept(token, taker) => self.accept(token, taker),
             Command::AcceptDatagrams(token, promise, ticket) => self.accept_datagrams(token, promise, ticket),
-            Command::Refuse(token) => match self.control.take(token) {
-                Some(Entry::Requested(requested)) => {
-                    let _ = requested.id.reject(REFUSED);
-                }
-                Some(Entry::Asking(asking)) => self.refuse_datagrams(&asking, token, REFUSED),
-                _ => {}
-            },
+            Command::Refuse(token) => self.turn_away(token, REFUSED),
+            Command::PutOff(token) => self.turn_away(token, BUSY),
             Command::Cancel(token) => match self.control.take(token) {
                 Some(Entry::Waiting(waiting)) => waiting.queues.conn().end(None),
                 Some(Entry::Established(established)) => tear_down(established),
@@ -327,6 +322,17 @@ impl VerbsDriver {
                 }
             }
             Command::Refill(token) => self.refill(token),
+        }
+    }
+
+    /// Says no to a request, and why.
+    fn turn_away(&mut self, token: u64, reason: u8) {
+        match self.control.take(token) {
+            Some(Entry::Requested(requested)) => {
+                let _ = requested.id.reject(reason);
+            }
+            Some(Entry::Asking(asking)) => self.refuse_datagrams(&asking, token, reason),
+            _ => {}
         }
     }
 

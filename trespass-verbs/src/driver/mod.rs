@@ -91,6 +91,8 @@ pub(crate) enum Command {
     /// With the claim that keeps the listener's port.
     AcceptDatagrams(u64, Arc<Promise<UnreliableTrack>>, Arc<Ticket>),
     Refuse(u64),
+    /// Says "busy" to a request.
+    PutOff(u64),
     /// The future of a handshake was dropped.
     Cancel(u64),
     /// The sending half was dropped alone.

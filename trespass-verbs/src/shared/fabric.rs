@@ -149,6 +149,10 @@ impl Incoming for SharedIncoming {
     }
 
     fn refuse(self) {}
+
+    fn busy(self) {
+        self.incoming.busy();
+    }
 }
 
 impl std::fmt::Debug for Claim {

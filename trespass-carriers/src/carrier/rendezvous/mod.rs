@@ -1,5 +1,6 @@
 //! Rendezvous: long messages stay where they are until the peer reads them.
 
+mod halves;
 mod message;
 mod recv;
 mod send;
@@ -16,14 +17,18 @@ use trespass_core::{
 
 use super::open::MessageOpening;
 use super::{Finishing, MessageCarrier, Sending};
+use crate::closing::Closing;
 use crate::config::MessageConfig;
 use crate::error::{CarrierError, Phase};
 use crate::message::MessageBuf;
+use crate::side::Side;
 use crate::stats::Stats;
 use crate::wire::RENDEZVOUS;
 
+pub use halves::{RendezvousReceiver, RendezvousSender};
 pub use message::RendezvousMessage;
 use recv::Fetching;
+pub use send::TryRegionError;
 
 /// A [`MessageCarrier`] over tracks with [`RemoteMemory`](trespass_core::RemoteMemory), whose long messages nobody copies.
 ///
@@ -54,6 +59,11 @@ use recv::Fetching;
 /// }
 /// ```
 ///
+/// # Two ways to use it
+/// A task: [`send_region`](Self::send_region), [`returned`](Self::returned), [`recv`](Self::recv). A thread that polls:
+/// [`try_send_region`](Self::try_send_region), then [`flush`](Self::flush); [`try_returned`](Self::try_returned);
+/// [`try_recv`](Self::try_recv). Two tasks or threads: [`split`](Self::split).
+///
 /// # Limits
 /// Up to 64 messages are lent at a time, either way; a further one waits until the oldest is read. They are read
 /// in their order, when the application receives, one ahead: so two ends that each lend 64 before they receive get through,
@@ -78,8 +88,12 @@ where
     /// What it has read.
     back: VecDeque<F::Region>,
     fetching: Option<Fetching<F::Region>>,
+    /// Nobody will receive any more, but one is being read still.
+    unread: bool,
     /// How long a close waits for what is lent.
     patience: Option<<F::Timer as Timer>::Sleep>,
+    /// A close has waited for that long.
+    late: bool,
     fabric: F,
     lend_from: usize,
 }
@@ -185,6 +199,15 @@ where
         self.messages.send(data)
     }
 
+    /// As [`MessageCarrier::try_send`]: copied.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn try_send(&mut self, data: &[u8]) -> Result<(), trespass_core::TryError<CarrierError<F::Error>>> {
+        self.messages.try_send(data)
+    }
+
     /// As [`MessageCarrier::try_reserve`].
     ///
     /// # Errors
@@ -238,17 +261,22 @@ where
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError<F::Error>>> {
-        let all_read = ready!(self.poll_read(cx));
+        ready!(self.poll_read(cx));
         let outcome = ready!(self.messages.poll_goodbye(cx));
         self.collect();
         Poll::Ready(match outcome {
-            Ok(()) if !all_read => Err(CarrierError::TimedOut(Phase::Close)),
+            Ok(()) if self.late => Err(CarrierError::TimedOut(Phase::Close)),
             outcome => outcome,
         })
     }
 
-    /// Ready when nothing is lent any more, or, with `false`, when that takes too long.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    /// Ready when nothing is lent any more, or when that takes too long.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.messages.closing.is_some() {
+            // The goodbye is said, and the track takes nothing any more: what is to be given back goes back with its end.
+            self.collect();
+            return Poll::Ready(());
+        }
         self.messages.inbox.discard();
         self.messages.fan_out.writer().register(cx.waker());
         loop {
@@ -259,16 +287,25 @@ where
                 self.messages.discard_lent();
             }
             self.collect();
-            let over = !reading && self.lent.is_empty();
-            if over || self.messages.closing.is_some() {
-                return Poll::Ready(over || self.patience.is_none());
+            if !reading && self.lent.is_empty() {
+                return Poll::Ready(());
             }
             let (timer, timeout) = (self.fabric.timer(), self.messages.config.close_timeout);
             let patience = self.patience.get_or_insert_with(|| timer.sleep(timeout));
             if Pin::new(patience).poll(cx).is_ready() {
-                return Poll::Ready(false);
+                self.late = true;
+                return Poll::Ready(());
             }
-            ready!(self.messages.poll_arrival());
+            ready!(self.messages.poll_arrival(Side::Writer));
+        }
+    }
+
+    /// Whether a close is under way.
+    fn is_closing(&self) -> bool {
+        match &self.messages.closing {
+            None => self.patience.is_some(),
+            Some(Closing::Under { .. }) => true,
+            Some(Closing::Over(_)) => false,
         }
     }
 
@@ -294,6 +331,15 @@ where
 
     fn open(track: F::Track, role: Role, config: RendezvousConfig<F>) -> RendezvousOpening<F> {
         Self::open(track, role, config)
+    }
+
+    /// The two messages that are read ahead are in memory of the fabric's.
+    fn most_memory(config: &RendezvousConfig<F>) -> usize {
+        config.messages.most_memory().saturating_add(config.messages.max_message.saturating_mul(2))
+    }
+
+    fn incarnation(&self) -> Option<u64> {
+        self.messages.incarnation()
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError<F::Error>>> {
@@ -326,7 +372,9 @@ where
             lent: VecDeque::new(),
             back: VecDeque::new(),
             fetching: None,
+            unread: false,
             patience: None,
+            late: false,
             fabric,
             lend_from,
         }))

@@ -10,6 +10,7 @@ use trespass_core::{
 
 use super::{RendezvousCarrier, RendezvousMessage};
 use crate::error::{CarrierError, Violation};
+use crate::side::Side;
 
 /// A message that is being read.
 pub(super) struct Fetching<R> {
@@ -78,11 +79,11 @@ where
         // No longer than a message may be: so it was admitted.
         let len = usize::try_from(window.len()).unwrap_or(usize::MAX);
         let Ok(from) = window.slice(0, len) else {
-            return Err(self.messages.fail(CarrierError::Protocol(Violation::EmptySegment)));
+            return Err(self.lost(CarrierError::Protocol(Violation::EmptySegment)));
         };
         match self.fabric.alloc(len) {
             Ok(region) => self.fetching = Some(Fetching { from, into: Some(region) }),
-            Err(error) => return Err(self.messages.fail(CarrierError::Track(error))),
+            Err(error) => return Err(self.lost(CarrierError::Track(error))),
         }
         // On its way at once, if it can be.
         match self.begin() {
@@ -94,8 +95,8 @@ where
     /// Queues the read, unless that was done.
     fn begin(&mut self) -> Result<(), TryError<CarrierError<F::Error>>> {
         let Some(track) = &mut self.messages.track else {
-            self.fetching = None;
-            return Err(TryError::Failed(self.messages.recv_error.clone().unwrap_or(CarrierError::Closed)));
+            let error = self.messages.why_not();
+            return Err(TryError::Failed(self.lost(error)));
         };
         let Some(Fetching { from, into }) = &mut self.fetching else { return Ok(()) };
         if into.is_none() {
@@ -141,10 +142,13 @@ where
             let mut cx = Context::from_waker(self.messages.fan_out.waker());
             let queued = self.fetching.as_ref().is_some_and(|fetching| fetching.into.is_none());
             let Some(track) = &mut self.messages.track else { continue };
-            ready!(match queued {
-                true => track.poll_complete_ready(&mut cx),
-                false => track.poll_fetch_permit_ready(&mut cx),
-            });
+            match queued {
+                true => ready!(track.poll_complete_ready(&mut cx)),
+                false => {
+                    ready!(track.poll_fetch_permit_ready(&mut cx));
+                    self.messages.share(Side::Reader);
+                }
+            }
         }
     }
 
@@ -178,8 +182,15 @@ where
 
     #[cold]
     fn not_read(&mut self, error: F::Error) -> TryError<CarrierError<F::Error>> {
-        self.fetching = None;
         let error = self.messages.ended(error);
-        TryError::Failed(self.messages.fail(error))
+        TryError::Failed(self.lost(error))
+    }
+
+    /// A message cannot be had any more: nor can those that came after it, or there would be a gap.
+    #[cold]
+    fn lost(&mut self, error: CarrierError<F::Error>) -> CarrierError<F::Error> {
+        self.fetching = None;
+        self.messages.inbox.discard();
+        self.messages.fail(error)
     }
 }

@@ -6,7 +6,8 @@ use trespass_core::{InOrder, Lossless, Track, TryError};
 
 use crate::credit::Rank;
 use crate::error::{CarrierError, Violation};
-use crate::stream::link::{Link, Side};
+use crate::side::Side;
+use crate::stream::link::Link;
 use crate::stream::outbound::Next;
 use crate::wire::StreamFrame;
 
@@ -31,7 +32,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
                         self.hail_writer();
                     }
                     // Control is given back at once: the credits count on it.
-                    let frame = bytes.then_some(frame);
+                    let frame = (bytes && self.inbound.is_wanted()).then_some(frame);
                     if self.credits.may_be_due() {
                         self.report();
                     }

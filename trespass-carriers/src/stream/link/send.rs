@@ -5,8 +5,10 @@ use std::task::{Context, Poll, ready};
 use trespass_core::{InOrder, Lossless, SendBuf, Track, TryError, Unsent};
 
 use crate::credit::Rank;
-use crate::error::CarrierError;
-use crate::stream::link::{Link, STASH, Side, TURN};
+use crate::error::{CarrierError, Phase};
+use crate::pulse::Sign;
+use crate::side::Side;
+use crate::stream::link::{Link, STASH, TURN};
 use crate::stream::outbound::{Next, Slices};
 use crate::wire::{HEADER, Kind, stamp};
 
@@ -249,7 +251,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
     /// Sends what may be sent of what waits, and the peer's credits if they are due. For an end that is about to wait.
     pub(super) fn settle(&mut self, side: Side) {
         let due = self.track.as_ref().is_some_and(|track| self.credits.due_before_wait(track.posted()));
-        if due || self.out.next().is_some() {
+        if due || self.out.next().is_some() || self.pulse.is_due() {
             self.settle_now(due, side);
         }
     }
@@ -261,9 +263,29 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
         if due && !queued {
             queued = self.queue_credit();
         }
+        if self.pulse.is_due() {
+            queued |= self.feel_pulse();
+        }
         if queued {
             // Errors stick: whoever writes next is told.
             let _ = self.ring();
+        }
+    }
+
+    /// Says that this end is there, or ends what the peer has left to silence. Whether anything was queued.
+    fn feel_pulse(&mut self) -> bool {
+        let Some(track) = &self.track else { return false };
+        match self.pulse.look(&track.timer(), &self.credits) {
+            Sign::Fine => false,
+            Sign::Beat => {
+                let queued = self.queue_control(Kind::Credit, Rank::Data);
+                self.stats.beats_sent += u64::from(queued);
+                queued
+            }
+            Sign::Silence => {
+                self.fail(CarrierError::TimedOut(Phase::Idle));
+                false
+            }
         }
     }
 
