@@ -93,7 +93,8 @@ impl fmt::Display for ErrorKind {
 /// Match on [`kind`](TransportError::kind); show the error itself to people.
 ///
 /// # Implemented by
-/// `VerbsError`, `MockError`, `CarrierError` of `trespass-carriers`, and `LossyError` and `EitherError` of the layers.
+/// `VerbsError`, `MockError`, `CarrierError` of `trespass-carriers`, `HandshakeError` and `ServerFault` of its servers, and
+/// `LossyError` and `EitherError` of the layers.
 ///
 /// # A toy
 /// ```
