@@ -151,6 +151,34 @@ impl<H> ReliableHarness for H where H: Harness<Fabric: Fabric<Track: Track<Deliv
 ///
 /// The network between the two fabrics may lose, duplicate and reorder: what has to arrive is sent again until it does.
 /// But one that loses everything shows nothing.
+///
+/// ```
+/// use trespass_conformance::{Deadlines, Fabrics, Harness, run_all_for_datagrams};
+/// use trespass_mock::{MockAddr, MockConfig, MockDatagramConfig, MockDatagrams, MockNet};
+///
+/// struct MockHarness;
+///
+/// impl Harness for MockHarness {
+///     type Fabric = MockDatagrams;
+///     fn fabrics(&self) -> Fabrics<MockDatagrams> {
+///         let fabric = MockNet::new().fabric(MockConfig::default()).unwrap();
+///         Fabrics::same(fabric.datagrams(MockDatagramConfig::default()).unwrap())
+///     }
+///     fn listen_addr(&self) -> MockAddr {
+///         "server".parse().unwrap()
+///     }
+///     fn vacant_addr(&self) -> MockAddr {
+///         "nobody".parse().unwrap()
+///     }
+///     fn deadlines(&self) -> Deadlines {
+///         let config = MockConfig::default();
+///         Deadlines { handshake: config.handshake_timeout, close: config.close_timeout }
+///     }
+/// }
+///
+/// let summary = run_all_for_datagrams(&MockHarness, &["buffers::truncate".into()]);
+/// assert_eq!((summary.passed.len(), summary.failed.len()), (1, 0), "{summary}");
+/// ```
 pub trait DatagramHarness: Harness<Fabric: Fabric<Track: Track<Delivery = Datagram>>> {}
 
 impl<H> DatagramHarness for H where H: Harness<Fabric: Fabric<Track: Track<Delivery = Datagram>>> {}
@@ -163,7 +191,9 @@ pub(crate) const fn lossless<H: Harness>() -> bool {
 /// A fabric under test that has one-sided memory: there are more properties then.
 ///
 /// # For implementers
-/// Tracks want four fetch slots or more, and regions up to some hundreds of KiB.
+/// Tracks want four fetch slots or more, and regions up to some hundreds of KiB. Nothing has to be written where the device
+/// has atomic operations: `impl MemoryHarness for MyHarness {}`, beside its [`Harness`], and
+/// `memory_conformance_tests!(MyHarness)` or [`run_memory`](crate::run_memory).
 pub trait MemoryHarness: ReliableHarness<Fabric: ThreadMemoryFabric> {
     /// Whether the device has atomic operations.
     fn has_atomics(&self) -> bool {

@@ -14,6 +14,9 @@ use std::ops::{Deref, DerefMut};
 /// Fill it, then pass it to [`SendSide::send`](crate::SendSide::send). It may be kept, moved and dropped freely,
 /// but each one that is kept is a slot that nobody else can use.
 ///
+/// # Implemented by
+/// `VerbsSendBuf` on NICs, `MockSendBuf` in process, and `CheckedSendBuf`, `LossySendBuf` and `Either` of the layers.
+///
 /// # A toy
 /// ```
 /// use std::ops::{Deref, DerefMut};
@@ -49,10 +52,19 @@ pub trait SendBuf: DerefMut<Target = [u8]> + 'static {
 /// - Dropping it reposts it as a receive, or wakes the receive side so that it does.
 ///
 /// # For users
-/// A receiver that keeps all of them stalls its peer. To hand one on as [`bytes::Bytes`], use
+/// A receiver that keeps all of them stalls its peer. To hand one on as
+/// [`bytes::Bytes`](https://docs.rs/bytes/latest/bytes/struct.Bytes.html), use
 /// `Bytes::from_owner(buf)`, which costs one small allocation and no copy.
 ///
 /// Implemented for everything that fits: there is nothing to write.
+///
+/// ```
+/// /// Takes a message as it is: nothing is copied.
+/// fn hand_on(message: impl trespass_core::RecvBuf + Send) -> bytes::Bytes {
+///     bytes::Bytes::from_owner(message)
+/// }
+/// assert_eq!(&hand_on(vec![1, 2])[..], [1, 2]);
+/// ```
 pub trait RecvBuf: Deref<Target = [u8]> + AsRef<[u8]> + 'static {}
 
 impl<T: Deref<Target = [u8]> + AsRef<[u8]> + 'static> RecvBuf for T {}

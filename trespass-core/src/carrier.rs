@@ -32,6 +32,10 @@ pub enum Role {
 /// # For users
 /// `open` on both ends of a connection; then what the carrier itself offers; then `poll_close`.
 ///
+/// # Implemented by
+/// Those of `trespass-carriers`: `MessageCarrier`, `StreamCarrier` (bytes), `RendezvousCarrier` (long messages are
+/// read, not sent) and `DatagramCarrier`.
+///
 /// # A toy
 /// Takes the track over and offers nothing but to end it.
 /// ```
@@ -66,7 +70,12 @@ pub trait Carrier: Sized {
     /// A handshake in progress. Dropping it drops the track.
     type Opening: Future<Output = Result<Self, Self::Error>>;
 
-    /// Takes `track` over and shakes hands.
+    /// Takes `track` over and shakes hands, within a deadline of the configuration's. Dropping the future drops the track,
+    /// which ends it for the peer too.
+    ///
+    /// # Errors
+    /// Of the future: a configuration that does not fit the track, a peer that is refused or refuses (and why), the deadline,
+    /// or what ended the track.
     fn open(track: Self::Track, role: Role, config: Self::Config) -> Self::Opening;
 
     /// How many bytes a carrier set up like this may take at most, whatever its peer does: beside the buffers of its track, and

@@ -9,6 +9,24 @@ mod sealed {
 }
 
 /// What a track promises. Sealed: the three types of this module are all there is.
+///
+/// # Implemented by
+/// [`Reliable`], [`Unordered`] and [`Datagram`].
+///
+/// # Example
+/// ```
+/// use trespass_core::{Datagram, Delivery, InOrder, Lossless, Reliable};
+///
+/// /// What needs all to arrive, in order, says so; anything else does not compile.
+/// fn a_stream_over<D: Lossless + InOrder>() {}
+/// a_stream_over::<Reliable>();
+/// assert!(Reliable::LOSSLESS && !Datagram::LOSSLESS);
+/// ```
+/// ```compile_fail,E0277
+/// # use trespass_core::{Datagram, InOrder, Lossless};
+/// # fn a_stream_over<D: Lossless + InOrder>() {}
+/// a_stream_over::<Datagram>();
+/// ```
 pub trait Delivery: sealed::Sealed + 'static {
     /// Whether every message flushed on a live track arrives.
     const LOSSLESS: bool;
@@ -16,7 +34,10 @@ pub trait Delivery: sealed::Sealed + 'static {
     const IN_ORDER: bool;
 }
 
-/// Every message that is flushed on a track which is then closed cleanly arrives, once.
+/// Every message that is flushed on a track which is then closed cleanly arrives, once. See [`Delivery`] for an example.
+///
+/// # Implemented by
+/// [`Reliable`] and [`Unordered`].
 #[diagnostic::on_unimplemented(
     message = "this needs a track that loses nothing, and `{Self}` may drop messages",
     label = "a lossless delivery is required here",
@@ -24,7 +45,10 @@ pub trait Delivery: sealed::Sealed + 'static {
 )]
 pub trait Lossless: Delivery {}
 
-/// Messages arrive in the order in which they were queued.
+/// Messages arrive in the order in which they were queued. See [`Delivery`] for an example.
+///
+/// # Implemented by
+/// [`Reliable`].
 #[diagnostic::on_unimplemented(
     message = "this needs a track that keeps order, and `{Self}` may reorder messages",
     label = "an ordered delivery is required here",

@@ -20,6 +20,9 @@ use crate::sync::{AtomicBool, Ordering, ThisThread, this_thread};
 /// # For users
 /// [`block_on`] runs one future with it. That is the cheapest way to wait: no second thread is involved in a wake-up.
 ///
+/// # Implemented by
+/// `VerbsDriver`, of a fabric that was opened with `open_manual`, and `MockDriver`, whose time is virtual.
+///
 /// # A toy
 /// ```
 /// use std::{task::Waker, time::Duration};

@@ -92,6 +92,10 @@ impl fmt::Display for ErrorKind {
 /// # For users
 /// Match on [`kind`](TransportError::kind); show the error itself to people.
 ///
+/// # Implemented by
+/// `VerbsError`, `MockError`, `CarrierError` of `trespass-carriers`, `HandshakeError` and `ServerFault` of its servers, and
+/// `LossyError` and `EitherError` of the layers.
+///
 /// # A toy
 /// ```
 /// use trespass_core::{ErrorKind, TransportError};

@@ -21,6 +21,11 @@ use crate::track::{Address, ThreadTrack, Track};
 /// # For users
 /// An application is generic over `F: Fabric` (or [`ThreadFabric`]) and never names a backend; only `main` does.
 ///
+/// # Implemented by
+/// On NICs `VerbsFabric`, `VerbsShared` (tracks that share their queues) and `VerbsDatagrams`; in process `MockFabric`
+/// and `MockDatagrams`; over any of them, of the layers, `Layered` (as `Checked`, `Metered`, `Lossy` and `Spun`) and
+/// `Either`.
+///
 /// # A toy
 /// Only connects to itself, and listens to nobody.
 /// ```
@@ -161,6 +166,10 @@ pub trait Fabric: Clone {
 ///
 /// # For users
 /// Accept in a task of its own: an accept waits for the peer. See [`Fabric`] for a toy that implements it.
+///
+/// # Implemented by
+/// `TrackListener`, `SharedListener` and `DatagramListener` on NICs, `MockListener` in process, and `LayeredListener`
+/// and `Either` of the layers.
 pub trait Listener {
     /// How ends are named.
     type Addr: Address;
@@ -185,6 +194,10 @@ pub trait Listener {
 }
 
 /// A connection request. Dropping it refuses it. See [`Fabric`] for a toy that implements it.
+///
+/// # Implemented by
+/// `VerbsIncoming`, `SharedIncoming` and `DatagramIncoming` on NICs, `MockIncoming` in process, and `LayeredIncoming`
+/// and `Either` of the layers.
 pub trait Incoming {
     /// How ends are named.
     type Addr: Address;
@@ -211,7 +224,20 @@ pub trait Incoming {
     }
 }
 
-/// A fabric that may be used from any thread, with all that belongs to it: a bound to state once.
+/// A fabric that may be used from any thread, with all that belongs to it: a bound to state once. Implemented for
+/// everything that fits, as are all fabrics on NICs and in process, and the layers over them.
+///
+/// ```
+/// use trespass_core::{Incoming, Listener, ThreadFabric, wait};
+///
+/// /// A thread for each track.
+/// fn serve<F: ThreadFabric>(listener: &mut F::Listener, work: fn(F::Track)) -> Result<(), F::Error> {
+///     loop {
+///         let accepting = wait(std::future::poll_fn(|cx| listener.poll_incoming(cx)))?.accept();
+///         std::thread::spawn(move || wait(accepting).map(work));
+///     }
+/// }
+/// ```
 pub trait ThreadFabric:
     Fabric<
         Track: ThreadTrack,

@@ -37,6 +37,9 @@ pub enum Access {
 /// # For users
 /// Fill it and hand it to an operation of [`RemoteMemory`], which gives it back with its completion; or share it, and lend
 /// parts of it to peers. See [`RemoteMemory`] for a toy that implements it.
+///
+/// # Implemented by
+/// `VerbsRegion` on NICs, `MockRegion` in process.
 pub trait Region: DerefMut<Target = [u8]> + 'static {
     /// The same memory, to be lent.
     type Shared: SharedRegion<Region = Self>;
@@ -56,6 +59,9 @@ pub trait Region: DerefMut<Target = [u8]> + 'static {
 /// What is copied out while a peer writes may be half old and half new: a protocol of one's own (versions, checksums) has to
 /// tell. Only [`load`](SharedRegion::load) and [`store`](SharedRegion::store) of a word are never torn. See
 /// [`RemoteMemory`] for a toy that implements it.
+///
+/// # Implemented by
+/// `VerbsSharedRegion` on NICs, `MockSharedRegion` in process.
 pub trait SharedRegion: Clone + 'static {
     /// What can go wrong.
     type Error: TransportError;
@@ -119,6 +125,9 @@ pub trait SharedRegion: Clone + 'static {
 ///   `RemoteAccess`, and ends the peer's track (a reliable queue pair does not survive a refused access; InfiniBand
 ///   specification vol. 1, 9.9.2). This end of that track ends too. No other track is disturbed.
 /// - The keys of windows are not to be guessed from one another where the device lets one choose.
+///
+/// # Implemented by
+/// `VerbsWindow` on NICs, `MockWindow` in process. See [`RemoteMemory`] for a toy that implements it.
 pub trait Window: 'static {
     /// What can go wrong.
     type Error: TransportError;
@@ -185,6 +194,9 @@ impl<R, E> Completed<R, E> {
 /// before you wait for a permit or a slot: all may be in completions.
 ///
 /// An operation of no bytes is legal: it touches nothing, and completes in its turn.
+///
+/// # Implemented by
+/// `ReliableTrack` and its half `VerbsSender` on NICs, `MockTrack` and `MockSender` in process.
 ///
 /// # A toy
 /// One's own memory, lent to oneself. (Its permits are endless and nothing is ever under way: it keeps no contract but shows
@@ -503,10 +515,31 @@ pub trait RemoteMemory: SendSide {
     fn poll_complete_ready(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
-/// A fabric with one-sided memory.
+/// A fabric with one-sided memory: it has memory that is registered, to be lent to peers and moved by its tracks.
 ///
 /// # For users
 /// `F: MemoryFabric` is a bound of those alone who need it: a fabric without it still has tracks.
+///
+/// # Implemented by
+/// `VerbsFabric` on NICs, `MockFabric` in process.
+///
+/// # Example
+/// ```
+/// use trespass_core::{Access, MemoryFabric, Region, RemoteWindow, SharedRegion, Window};
+///
+/// /// Memory that peers may read, what lends it to them, and what they have to be told.
+/// fn publish<F: MemoryFabric>(
+///     fabric: &F,
+///     bytes: &[u8],
+/// ) -> Result<(<F::Region as Region>::Shared, impl Window + use<F>, [u8; RemoteWindow::ENCODED]), F::Error> {
+///     let mut region = fabric.alloc(bytes.len())?;
+///     region.copy_from_slice(bytes);
+///     let shared = region.share();
+///     let window = shared.export(0..bytes.len(), Access::ReadOnly)?;
+///     let told = window.remote().encode();
+///     Ok((shared, window, told))
+/// }
+/// ```
 pub trait MemoryFabric:
     Fabric<
         Track: RemoteMemory<Region = Self::Region>
@@ -537,7 +570,8 @@ pub trait MemoryFabric:
     fn adopt(&self, memory: Box<[u8]>) -> Result<Self::Region, Unsent<Box<[u8]>, Self::Error>>;
 }
 
-/// A [`MemoryFabric`] that may be used from any thread, with all that belongs to it: a bound to state once.
+/// A [`MemoryFabric`] that may be used from any thread, with all that belongs to it: a bound to state once. Implemented for
+/// everything that fits, as are `VerbsFabric` and `MockFabric`. [`ThreadFabric`] has an example of such a bound.
 pub trait ThreadMemoryFabric:
     ThreadFabric
     + MemoryFabric<

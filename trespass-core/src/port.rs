@@ -13,6 +13,9 @@ use crate::time::Timer;
 use crate::track::{Address, Limits, Track};
 
 /// A received datagram that says who sent it.
+///
+/// # Implemented by
+/// `VerbsDatagram` on NICs, `MockDatagram` in process. See [`Port`] for a toy that implements it.
 pub trait Sourced: RecvBuf {
     /// How senders are told apart.
     type Peer;
@@ -37,6 +40,9 @@ pub trait Sourced: RecvBuf {
 ///
 /// A datagram that was sent and not flushed may wait without end: `poll_send_ready`, `poll_recv_ready` and `poll_close`
 /// flush first.
+///
+/// # Implemented by
+/// `VerbsPort` on NICs, `MockPort` in process.
 ///
 /// # A toy
 /// Ports that know each other by number, within one thread. (They have unlimited slots and never close: they keep no
@@ -216,6 +222,25 @@ pub trait Port {
 }
 
 /// A fabric of datagrams: its tracks are views of ports.
+///
+/// # Implemented by
+/// `VerbsDatagrams` on NICs, `MockDatagrams` in process.
+///
+/// # Example
+/// ```
+/// use trespass_core::{Port, PortExt, PortFabric};
+///
+/// /// Asks the port at `there`, from a port at `here`. One that gets no answer would ask again: either may be lost.
+/// async fn ask<F: PortFabric>(fabric: &F, here: &F::Addr, there: &F::Addr) -> Result<Vec<u8>, F::Error> {
+///     let mut port = fabric.open_port(here)?;
+///     let peer = fabric.resolve(there).await?;
+///     let mut buf = port.reserve(3).await?;
+///     buf.copy_from_slice(b"why");
+///     port.send_to(buf, &peer).map_err(|unsent| unsent.error)?;
+///     port.flush()?;
+///     Ok(port.recv().await?.to_vec())
+/// }
+/// ```
 pub trait PortFabric: Fabric<Track: Track<Delivery = Datagram>> {
     /// The addressed form.
     type Port: Port<Error = Self::Error, Addr = Self::Addr, Timer = Self::Timer>;
@@ -236,6 +261,9 @@ pub trait PortFabric: Fabric<Track: Track<Delivery = Datagram>> {
 }
 
 /// `async` forms of [`Port`]. Each borrows the port alone; dropping one at any await loses nothing.
+///
+/// # Implemented by
+/// Every [`Port`], whose toy uses it.
 pub trait PortExt: Port {
     /// Waits for a slot and claims `len` bytes with it.
     ///
@@ -294,6 +322,27 @@ impl<P: Port + ?Sized> PortExt for P {
 ///
 /// # For users
 /// See [`Immediate`] for the other end. A carrier does not pass it on.
+///
+/// # Implemented by
+/// All tracks on NICs and in process, and their sending halves: `ReliableTrack` and `VerbsSender`, `SharedTrack` and
+/// `SharedSender`, `UnreliableTrack` and `DatagramSender`; `MockTrack` and `MockSender`, `MockDatagramTrack` and
+/// `MockDatagramSender`. Not by layers.
+///
+/// # Example
+/// ```
+/// use trespass_core::{Immediate, ImmediateSend, RecvSide, RecvSideExt, SendSideExt};
+///
+/// /// A number beside an empty message: it takes none of its bytes.
+/// async fn ring<S: ImmediateSend>(sender: &mut S, number: u32) -> Result<(), S::Error> {
+///     let empty = sender.reserve(0).await?;
+///     sender.send_immediate(empty, number).map_err(|unsent| unsent.error)?;
+///     sender.flush()
+/// }
+///
+/// async fn hear<R: RecvSide<RecvBuf: Immediate>>(receiver: &mut R) -> Result<Option<u32>, R::Error> {
+///     Ok(receiver.recv().await?.immediate())
+/// }
+/// ```
 pub trait ImmediateSend: crate::SendSide {
     /// As [`send`](crate::SendSide::send), with `word` beside the message.
     ///
@@ -302,7 +351,11 @@ pub trait ImmediateSend: crate::SendSide {
     fn send_immediate(&mut self, buf: Self::SendBuf, word: u32) -> Result<(), Unsent<Self::SendBuf, Self::Error>>;
 }
 
-/// A received message that may have a word beside it.
+/// A received message that may have a word beside it. See [`ImmediateSend`] for an example.
+///
+/// # Implemented by
+/// What those receive: `VerbsRecvBuf`, `SharedRecvBuf` and `VerbsDatagram` on NICs, `MockRecvBuf` and `MockDatagram`
+/// in process.
 pub trait Immediate: RecvBuf {
     /// The word that was sent beside it.
     fn immediate(&self) -> Option<u32>;

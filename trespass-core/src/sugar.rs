@@ -9,6 +9,22 @@ use crate::memory::{Completed, RemoteMemory};
 use crate::track::{RecvSide, SendSide};
 
 /// `async` forms of [`SendSide`]. Each borrows the side alone; dropping one at any await loses nothing.
+///
+/// # Implemented by
+/// Every [`SendSide`].
+///
+/// # Example
+/// ```
+/// use trespass_core::{SendSide, SendSideExt};
+///
+/// async fn say<S: SendSide>(sender: &mut S, message: &[u8]) -> Result<(), S::Error> {
+///     let mut buf = sender.reserve(message.len()).await?;
+///     buf.copy_from_slice(message);
+///     sender.send(buf).map_err(|unsent| unsent.error)?;
+///     // Nothing goes out before this; a close does it too.
+///     sender.flush()
+/// }
+/// ```
 pub trait SendSideExt: SendSide {
     /// Waits for a slot and claims `len` bytes with it.
     ///
@@ -35,6 +51,26 @@ impl<S: SendSide + ?Sized> SendSideExt for S {
 }
 
 /// `async` forms of [`RecvSide`]. Each borrows the side alone; dropping one at any await loses nothing.
+///
+/// # Implemented by
+/// Every [`RecvSide`].
+///
+/// # Example
+/// ```
+/// use trespass_core::{ErrorKind, RecvSide, RecvSideExt, TransportError};
+///
+/// /// How many bytes come until the end of the track.
+/// async fn count<R: RecvSide>(receiver: &mut R) -> Result<usize, R::Error> {
+///     let mut bytes = 0;
+///     loop {
+///         match receiver.recv().await {
+///             Ok(message) => bytes += message.len(),
+///             Err(error) if error.kind() == ErrorKind::Closed => return Ok(bytes),
+///             Err(error) => return Err(error),
+///         }
+///     }
+/// }
+/// ```
 pub trait RecvSideExt: RecvSide {
     /// Waits for the next message.
     ///
@@ -51,6 +87,18 @@ impl<R: RecvSide + ?Sized> RecvSideExt for R {
 }
 
 /// The `async` form of [`Listener`].
+///
+/// # Implemented by
+/// Every [`Listener`].
+///
+/// # Example
+/// ```
+/// use trespass_core::{Incoming, Listener, ListenerExt};
+///
+/// async fn first<L: Listener>(listener: &mut L) -> Result<L::Track, L::Error> {
+///     listener.incoming().await?.accept().await
+/// }
+/// ```
 pub trait ListenerExt: Listener {
     /// Waits for the next connection request.
     ///
@@ -101,6 +149,9 @@ pub fn poll_recv<R: RecvSide + ?Sized>(side: &mut R, cx: &mut Context<'_>) -> Po
 
 /// `async` forms of [`RemoteMemory`]. Each borrows the side alone and holds no memory; dropping one at any await loses
 /// nothing.
+///
+/// # Implemented by
+/// Every [`RemoteMemory`], whose toy uses it.
 pub trait RemoteMemoryExt: RemoteMemory {
     /// Waits for the right to queue a write.
     ///

@@ -23,6 +23,10 @@ use crate::wake::lock;
 /// Carriers take time only from here, so that a test with a virtual clock runs a minute of timeouts in
 /// milliseconds. The sleep of a zero duration is ready at once.
 ///
+/// # Implemented by
+/// [`SystemTimer`], `VerbsTimer` (rung by the fabric's driver), `MockTimer` (real or virtual), and `Either` of the
+/// layers.
+///
 /// # A toy
 /// [`SystemTimer`] serves any backend whose time is real: `type Timer = SystemTimer`.
 /// ```

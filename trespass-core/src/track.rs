@@ -11,6 +11,14 @@ use crate::error::{TransportError, TryError, Unsent};
 use crate::time::Timer;
 
 /// What every address can do. Implemented for everything that fits: there is nothing to write.
+///
+/// # Implemented by
+/// On NICs `SocketAddr`, in process `MockAddr`; a `String` will do for a toy.
+///
+/// ```
+/// fn takes_any(_: impl trespass_core::Address) {}
+/// takes_any(std::net::SocketAddr::from(([192, 0, 2, 1], 7471)));
+/// ```
 pub trait Address: Clone + Debug + Display + FromStr + Eq + Hash + Send + Sync + 'static {}
 
 impl<T: Clone + Debug + Display + FromStr + Eq + Hash + Send + Sync + 'static> Address for T {}
@@ -52,6 +60,9 @@ impl Limits {
 }
 
 /// What a track and each of its halves have in common. See [`Track`] for a toy that implements it.
+///
+/// # Implemented by
+/// Every track, and each half of one: [`SendSide`] and [`RecvSide`] name them.
 pub trait Endpoint {
     /// What can go wrong.
     type Error: TransportError;
@@ -91,6 +102,13 @@ pub trait Endpoint {
 /// does `poll_recv_ready` of a whole track, but the receiving half of a split one cannot: flush before you wait there.
 ///
 /// See [`Track`] for a toy that implements it.
+///
+/// # Implemented by
+/// Whole tracks and their sending halves: on NICs `ReliableTrack` and `VerbsSender`, `SharedTrack` and `SharedSender`,
+/// `UnreliableTrack` and `DatagramSender`; in process `MockTrack` and `MockSender`, `MockDatagramTrack` and
+/// `MockDatagramSender`. Over any of them: [`Spinning`](crate::Spinning) and
+/// [`SpinningSender`](crate::SpinningSender), and of the layers `Checking`, `LossyTrack` and
+/// `LossySender`, `Metering`, `Either`.
 pub trait SendSide: Endpoint {
     /// Owned registered memory, with its slot.
     type SendBuf: SendBuf;
@@ -133,7 +151,7 @@ pub trait SendSide: Endpoint {
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>>;
 }
 
-/// The receiving side of a track.
+/// The receiving side of a track: take a message, read it where it lies, drop it.
 ///
 /// # For implementers
 /// - All that arrived is delivered before the end is reported. A flush error is not the end of anything.
@@ -152,6 +170,13 @@ pub trait SendSide: Endpoint {
 /// meets a receiver that is not ready.
 ///
 /// See [`Track`] for a toy that implements it.
+///
+/// # Implemented by
+/// Whole tracks and their receiving halves: on NICs `ReliableTrack` and `VerbsReceiver`, `SharedTrack` and
+/// `SharedReceiver`, `UnreliableTrack` and `DatagramReceiver`; in process `MockTrack` and `MockReceiver`,
+/// `MockDatagramTrack` and `MockDatagramReceiver`. Over any of them: [`Spinning`](crate::Spinning) and
+/// [`SpinningReceiver`](crate::SpinningReceiver), and of the layers `Checking`, `LossyTrack`
+/// and `LossyReceiver`, `Metering`, `Either`.
 pub trait RecvSide: Endpoint {
     /// An owned received message.
     type RecvBuf: RecvBuf;
@@ -171,7 +196,7 @@ pub trait RecvSide: Endpoint {
     fn poll_recv_ready(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
-/// A path for messages, both ways.
+/// A path for messages, both ways: the two sides in one, to be split in two halves where two tasks or threads use it.
 ///
 /// # For implementers
 /// - `docs/CONTRACT.md` numbers what is owed; run `trespass-conformance` against your fabric. `examples/custom_track` goes through
@@ -184,6 +209,11 @@ pub trait RecvSide: Endpoint {
 /// A busy-polling thread uses `try_reserve`, `send`, `flush` and `try_recv` alone and never pays for a notification.
 /// A task uses the `async` forms of [`SendSideExt`](crate::SendSideExt) and [`RecvSideExt`](crate::RecvSideExt), which
 /// try first and arm only when they are about to sleep. They hold no data: dropping one loses nothing.
+///
+/// # Implemented by
+/// On NICs `ReliableTrack`, `SharedTrack` and `UnreliableTrack` (of datagrams); in process `MockTrack` and
+/// `MockDatagramTrack`; over any of them [`Spinning`](crate::Spinning), and of the layers `CheckedTrack`,
+/// `LossyTrack`, `Metering`, `Either`.
 ///
 /// # A toy
 /// A track to oneself: what is sent comes back. (It has unlimited slots and never closes: it keeps no contract but shows
@@ -311,7 +341,8 @@ pub trait Track: SendSide + RecvSide {
     fn split(self) -> (Self::Sender, Self::Receiver);
 }
 
-/// A track that may be used from any thread, with all that belongs to it: a bound to state once.
+/// A track that may be used from any thread, with all that belongs to it: a bound to state once. Implemented for everything
+/// that fits, as are all tracks on NICs and in process. [`ThreadFabric`](crate::ThreadFabric) has an example.
 pub trait ThreadTrack:
     Track<
         SendBuf: Send,

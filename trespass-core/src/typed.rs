@@ -13,6 +13,9 @@ use crate::window::OutOfBounds;
 ///
 /// Owned memory, messages and buffers are plain bytes, for which `zerocopy` itself has all there is.
 ///
+/// # Implemented by
+/// Every [`SharedRegion`].
+///
 /// ```
 /// use trespass_core::{OutOfBounds, SharedRegion, SharedRegionExt};
 /// use zerocopy::{FromBytes, Immutable, IntoBytes};

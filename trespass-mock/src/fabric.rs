@@ -123,6 +123,36 @@ impl Default for MockNet {
 }
 
 /// A fabric of a [`MockNet`]: makes listeners and tracks. Cheap to clone: a handle.
+///
+/// The example of this crate's first page sends messages by it. It has one-sided memory, too:
+/// ```
+/// use trespass_core::{
+///     Access, Completed, Fabric, Incoming, ListenerExt, MemoryFabric, Region, RemoteMemory, RemoteMemoryExt, SharedRegion, Window,
+/// };
+/// use trespass_mock::{MockError, MockFabric};
+///
+/// # futures_executor::block_on(async {
+/// let fabric = MockFabric::new();
+/// let mut listener = fabric.listen(&"server".parse()?)?;
+/// let connecting = fabric.connect(&"server".parse()?);
+/// let _server = listener.incoming().await?.accept().await?;
+/// let mut client = connecting.await?;
+///
+/// // The server lends its memory, and the client is told of the window, here in passing.
+/// let mut lent = fabric.alloc(5)?;
+/// lent.copy_from_slice(b"hello");
+/// let lent = lent.share();
+/// let window = lent.export(0..5, Access::ReadOnly)?;
+/// let remote = window.remote().slice(0, 5).expect("it lies inside");
+///
+/// let permit = client.fetch_permit().await?;
+/// client.read(permit, fabric.alloc(5)?, 0, remote, 7).map_err(|unsent| unsent.error)?;
+/// let Completed::Memory { region, result, tag: 7 } = client.completed().await? else { panic!("a read was queued") };
+/// result?;
+/// assert_eq!(&*region, b"hello");
+/// # Ok::<(), MockError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Clone)]
 pub struct MockFabric {
     pub(crate) shared: Arc<FabricShared>,

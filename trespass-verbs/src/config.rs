@@ -9,6 +9,17 @@ use crate::port::mtu_code;
 
 /// The settings of a [`VerbsFabric`](crate::VerbsFabric). Checked when the fabric is opened; a bad one is refused with the
 /// reason.
+///
+/// Each end of a track takes `send_slots + recv_slots` times `max_message`, rounded up to a cache line, of registered (and so
+/// locked) memory: 2 MiB by default, registered 4 MiB at a time, or for one track where that is more.
+///
+/// ```
+/// use std::time::Duration;
+/// use trespass_verbs::VerbsConfig;
+///
+/// let config = VerbsConfig::default().with_slots(4096, 16, 32).with_timeouts(Duration::from_secs(2), Duration::from_secs(1));
+/// assert_eq!((config.max_message, config.send_slots, config.recv_slots), (4096, 16, 32));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VerbsConfig {
@@ -32,41 +43,45 @@ pub struct VerbsConfig {
     /// tell it to nobody, and may break connections whose ends differ.
     pub path_mtu: Option<u16>,
     /// By which of the device's completion vectors (interrupts) notifications come: from 0, below as many as it has. For a
-    /// fabric for each core, give each another one.
+    /// fabric for each core, give each another one. Default 0.
     pub completion_vector: u32,
-    /// The longest message of a track, in bytes. Each send and receive slot takes this much registered memory.
+    /// The longest message of a track, in bytes: 1 to 2^30. Default 16 KiB. Each send and receive slot takes this much
+    /// registered memory.
     pub max_message: usize,
-    /// Messages reserved or under way per track.
+    /// Messages reserved or under way per track: 1 to 2^15, or fewer where the device has shorter queues. Default 64.
     pub send_slots: usize,
-    /// Receives posted per track.
+    /// Receives posted per track: 1 to 2^15, or fewer where the device has shorter queues. Default 64.
     pub recv_slots: usize,
     /// Messages up to this many bytes go inline with their work request, if the device takes that many; else as many
-    /// as it takes.
+    /// as it takes. 0 to 4096, default 256.
     pub inline: usize,
-    /// How long a connect or an accept may take, and how long a request may wait to be accepted.
+    /// How long a connect or an accept may take, and how long a request may wait to be accepted: 1 ms to an hour. Default 5 s.
     pub handshake_timeout: Duration,
-    /// How long a close waits for what was flushed to arrive.
+    /// How long a close waits for what was flushed to arrive: 1 ms to an hour. Default 5 s.
     pub close_timeout: Duration,
-    /// Connection requests that may wait per listener to be accepted, each for `handshake_timeout` at most. One
-    /// that waits has a connection identifier, and neither a queue pair nor registered memory. The next is told to come again: a connect does so by itself, after pauses of 20 ms to
-    /// 1 s, until its own `handshake_timeout` is over, and then fails with kind `Busy`.
+    /// Connection requests that may wait per listener to be accepted, each for `handshake_timeout` at most: 1 to 2^15, default
+    /// 1024. One that waits has a connection identifier, and neither a queue pair nor registered memory. The next is told to come
+    /// again: a connect does so by itself, after pauses of 20 ms to 1 s, until its own `handshake_timeout` is over, and then
+    /// fails with kind `Busy`.
     pub backlog: usize,
-    /// Registered memory for tracks at most, in bytes.
+    /// Registered memory for tracks at most, in bytes; beyond it a connect or accept fails with kind `ResourceLimit`. Default
+    /// 1 GiB, at least what one track takes.
     pub pool_limit: usize,
     /// Of the memory that was allocated for regions and given back, so many bytes at most stay registered, to be used again.
+    /// Default 64 MiB.
     pub region_cache: usize,
     /// Whether peers may reach memory at all. What they may reach is what windows lend: where there is no window, nothing.
-    /// `false` makes the device refuse even that.
+    /// `false` makes the device refuse even that. Default `true`.
     pub remote_access: bool,
     /// How long to wait for an acknowledgement before sending again: 4.096 µs × 2^this, from 1 to 31 (InfiniBand
-    /// specification vol. 1, 9.7.6.1.3). A dead link is noticed after about this times `retries` + 1: 1.9 s by default.
+    /// specification vol. 1, 9.7.6.1.3). Default 16. A dead link is noticed after about this times `retries` + 1: 1.9 s by default.
     /// Soft-RoCE counts the wait for a receiver that is not ready as well, where it is one message that waits: there a
     /// raw track that stalls longer than that breaks (carriers never stall it).
     pub ack_timeout: u8,
-    /// How often to send again before giving the peer up: 0 to 6. (7 never ended on soft-RoCE.)
+    /// How often to send again before giving the peer up: 0 to 6, default 6. (7 never ended on soft-RoCE.)
     pub retries: u8,
     /// How long the peer waits when it met no posted receive, as the code of the specification (vol. 1, table 45):
-    /// 1 is 10 µs, 12 is 0.64 ms, 0 is 655 ms. Carriers with credits never get there.
+    /// 1 (10 µs) to 31 (491 ms), default 12 (0.64 ms). Carriers with credits never get there.
     pub min_rnr_timer: u8,
 }
 

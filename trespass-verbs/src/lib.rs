@@ -1,6 +1,7 @@
 //! Real RDMA for trespass: reliable connected queue pairs through libibverbs and librdmacm.
 //!
-//! Devices, protection domains, memory registration and completion queues come from [`sideway`]; what it lacks comes
+//! Devices, protection domains, memory registration and completion queues come from
+//! [`sideway`](https://docs.rs/sideway); what it lacks comes
 //! from its own bindings in a few small modules, which `docs/SIDEWAY.md` lists. Linking needs no RDMA library: both are
 //! opened when the process starts, and where they are missing [`VerbsFabric::open`] says so.
 //!

@@ -1,4 +1,4 @@
-//! One-sided memory: a group of its own, for fabrics that have it ([`MemoryHarness`](crate::MemoryHarness)).
+//! One-sided memory: a group of its own, for fabrics that have it ([`MemoryHarness`]).
 //!
 //! In every property the client is the requester, unless it says otherwise, and the server lends.
 

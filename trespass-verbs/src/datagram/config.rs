@@ -25,17 +25,18 @@ const CHUNK: usize = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DatagramConfig {
-    /// Datagrams reserved or under way, for each track and port.
+    /// Datagrams reserved or under way, for each track and port: 1 to 2^15, default 32.
     pub send_slots: usize,
-    /// Datagrams that wait or are held, for each track and port; what arrives beyond it is dropped.
+    /// Datagrams that wait or are held, for each track and port; what arrives beyond it is dropped. 1 to
+    /// 2^15, default 64.
     pub recv_slots: usize,
-    /// Tracks that a listener gives at once; the next request is refused with kind `Busy`.
+    /// Tracks that a listener gives at once; the next request is refused with kind `Busy`. 1 to 2^15, default 64.
     pub tracks: usize,
     /// Peers of a port whose address handles are kept; beyond it the one that was sent to least recently makes room. More
-    /// than `send_slots`, so that there always is one with nothing under way.
+    /// than `send_slots`, so that there always is one with nothing under way, up to 2^20; default 128.
     pub peers: usize,
     /// Datagrams up to this many bytes go inline with their work request, if the device takes that many; else as many as
-    /// it takes.
+    /// it takes. 0 to 4096, default 256.
     pub inline: usize,
     /// What datagrams for ports of this fabric have to show, below 2^31: no secret, but it keeps strays off. Ports whose
     /// keys differ cannot answer each other. (Tracks draw their own.)

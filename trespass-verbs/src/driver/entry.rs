@@ -258,3 +258,34 @@ impl ListenerShared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(token: u64) -> Request {
+        Request { token, peer: SocketAddr::from(([192, 0, 2, 1], 7471)) }
+    }
+
+    #[test]
+    fn a_listener_says_what_it_failed_with_ever_after() {
+        let failure = VerbsError::Device { action: "listen", why: "the device was removed".into() };
+        let listener = ListenerShared::new(2);
+        assert!(listener.push(request(1)) && listener.is_open());
+        assert_eq!(listener.end(failure.clone()).len(), 1, "what nobody took");
+        assert!(!listener.push(request(2)) && !listener.is_open());
+        // A close after that has nothing to add.
+        assert!(listener.close().is_empty());
+        for _ in 0..2 {
+            assert_eq!(listener.pop().err(), Some(failure.clone()));
+        }
+    }
+
+    #[test]
+    fn one_that_was_closed_stays_closed() {
+        let listener = ListenerShared::new(1);
+        drop(listener.close());
+        drop(listener.end(VerbsError::Device { action: "listen", why: "later".into() }));
+        assert_eq!(listener.pop().err(), Some(VerbsError::Closed));
+    }
+}

@@ -16,9 +16,10 @@ use crate::error::VerbsError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SharedConfig {
-    /// Tracks at once; the next is refused, with kind `Busy` on the side of the peer.
+    /// Tracks at once; the next is refused, with kind `Busy` on the side of the peer. 1 to 2^15, default 64.
     pub tracks: usize,
     /// Receive buffers that each track may have: what its peer may have sent and this end has not given back.
+    /// 1 to 2^15, default 32. `tracks` times this has to fit into the device's queues.
     pub quota: usize,
 }
 

@@ -80,6 +80,8 @@ pub struct VerbsPath {
 /// Costs: [`try_reserve`](SendSide::try_reserve), [`send`](SendSide::send) and [`try_recv`](RecvSide::try_recv) make no
 /// system call of their own, take no lock of ours and allocate nothing; [`flush`](SendSide::flush) is one
 /// `ibv_post_send`. Buffers count references to their track's memory: one atomic operation each to make and to drop.
+///
+/// Made by [`VerbsFabric`](crate::VerbsFabric), which has an example.
 pub struct ReliableTrack {
     sender: VerbsSender,
     receiver: VerbsReceiver,
