@@ -266,11 +266,12 @@ fn peers_that_misbehave_end_alone() {
     assert!(failures.iter().all(|(_, _, text)| !text.is_empty()));
 }
 
-/// Peers in tasks of their own keep their places by what they were given.
+/// Peers in tasks of their own keep their places by what they were given: when that is dropped the server goes on at once, lets in
+/// whoever waits for the place, and ends its drain.
 #[test]
 fn peers_may_have_tasks_of_their_own() {
     let world = World::new();
-    let mut server = world.listen(ServerConfig::default().with_max_peers(3));
+    let mut server = world.listen(ServerConfig::default().with_max_peers(2).with_excess(Excess::Wait));
     let handle = server.handle();
     let spawner = world.sim.spawner();
     world.sim.spawn("server", async move {
@@ -280,21 +281,26 @@ fn peers_may_have_tasks_of_their_own() {
         });
         assert!(drained.await.unwrap().cut_off.is_empty());
     });
-    world.client("client", |client| async move {
-        let mut carriers = Vec::new();
-        for _ in 0..3 {
-            carriers.push(client.connect().await.unwrap());
-        }
-        assert_eq!(client.refused().await, ErrorKind::Busy);
-        for carrier in &mut carriers {
-            exchange(carrier, b"a task").await;
-        }
-        handle.drain(SECOND);
-        for carrier in &mut carriers {
-            goodbye(carrier).await;
-        }
+    let (first, second) = (Rc::new(Cell::new(false)), handle.clone());
+    let leaves = Rc::clone(&first);
+    world.client("those that are there", |client| async move {
+        let (mut one, mut two) = (client.connect().await.unwrap(), client.connect().await.unwrap());
+        exchange(&mut one, b"a task").await;
+        first.set(true);
+        client.timer.sleep(SECOND).await;
+        one.close().await.unwrap();
+        goodbye(&mut two).await;
     });
-    world.run();
+    world.client("one that waits", |client| async move {
+        client.until(|| leaves.get()).await;
+        let mut three = client.connect().await.unwrap();
+        assert_eq!(handle.stats().peers, 2);
+        exchange(&mut three, b"another").await;
+        second.drain(1000 * SECOND);
+        goodbye(&mut three).await;
+    });
+    let elapsed = world.run().elapsed;
+    assert!(elapsed >= SECOND && elapsed < 2 * SECOND, "nobody waits for a deadline: {elapsed:?}");
 }
 
 /// Handlers that give their peer's place back before they end are bounded all the same.
