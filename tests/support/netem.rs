@@ -25,6 +25,11 @@ impl Spoilt {
         Self
     }
 
+    /// From now on `link` treats them so.
+    pub(crate) fn change(&self, link: &str, how: &str) {
+        tc(&format!("qdisc change dev {link} root netem {how}"));
+    }
+
     /// What was done to packets, as the kernel tells it.
     pub(crate) fn told() -> String {
         rdma::run(Command::new("tc").args(["-s", "qdisc", "show", "dev", "veth0"]))
