@@ -148,7 +148,8 @@ fn run(seed: u64, lasting: Duration) -> Summary {
         let sent = sent.output().expect("the simulation is over, and so is the lane");
         assert_eq!(desk.state(), sent, "{name}: what the desk has is what was acknowledged");
         assert_eq!(Tally::count(&tally.silent), 0, "{name}");
-        // Five of eight faults, or more, end what there is; one in each three minutes may meet a lane between two connections.
+        // Five of eight faults, or more, end what there is; one in each three minutes may meet a lane between two
+        // connections.
         let least = lasting.as_secs() / 180;
         assert!(Tally::count(&tally.broken) >= least, "{name}: {tally:?}: nothing broke, so nothing was shown");
         assert!(Tally::count(&tally.sessions) > least, "{name}: {tally:?}");

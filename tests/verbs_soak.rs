@@ -1,11 +1,12 @@
-//! A soak on real verbs: records of mixed sizes through carriers of every kind, between two processes, under a loss of 1 % and
-//! with links on which nothing comes through until every track has broken. See `support/soak`.
+//! A soak on real verbs: records of mixed sizes through carriers of every kind, between two processes, under a loss of
+//! one per cent and with links on which nothing comes through until every track has broken. See `support/soak`.
 //!
-//! Links are cut by losing all packets, and not by taking them down: on soft-RoCE what the connection manager says over a link that
-//! is down breaks that for the whole device (docs/PROVIDERS.md), and here there is always somebody who connects or says goodbye.
-//! Tracks over links that are down are the matter of `verbs_links`.
+//! Links are cut by losing all packets, and not by taking them down: on soft-RoCE what the connection manager says over a
+//! link that is down breaks that for the whole device (docs/PROVIDERS.md), and here there is always somebody who connects
+//! or says goodbye. Tracks over links that are down are the matter of `verbs_links`.
 //!
-//! It takes a minute, or `TRESPASS_SOAK_SECONDS`. It changes the network, so it runs only where that is the one of scripts/with-rdma.
+//! It takes a minute, or `TRESPASS_SOAK_SECONDS`. It changes the network, so it runs only where that is the one of
+//! scripts/with-rdma.
 #![cfg(feature = "verbs")]
 
 #[path = "support/holdings.rs"]

@@ -67,8 +67,8 @@ pub use sink::{MessageSink, MessageStream};
 ///
 /// # Both ends send, nobody receives
 /// A send that waits for credits takes in what the peer sends, and when the peer runs low copies it out of the track's
-/// buffers: up to `spill_limit` bytes, as that counts them. Two ends that each send less than that before they receive always get through;
-/// beyond it a send waits until the peer's application receives.
+/// buffers: up to `spill_limit` bytes, as that counts them. Two ends that each send less than that before they receive
+/// always get through; beyond it a send waits until the peer's application receives.
 ///
 /// # Ends
 /// [`finish`](Self::finish) says that no more messages come, and leaves the other direction alone. [`close`](Self::close)
