@@ -14,9 +14,10 @@ use soak::client::{Lane, Tally};
 use soak::datagrams::{self, DatagramTally};
 use soak::pipes::{Bytes, Halves, Messages, Pipe, Rendezvous};
 use soak::{Desk, Load, desk, record};
-use trespass_core::{Fabric, Timer};
+use trespass_core::{ErrorKind, Fabric, Role, Timer};
 use trespass_mock::{
-    MockAddr, MockConfig, MockDatagramConfig, MockFabric, MockFault, MockPlan, MockSim, MockTask, MockWhen,
+    MockAddr, MockConfig, MockDatagramConfig, MockDatagrams, MockFabric, MockFault, MockPlan, MockSim, MockTask,
+    MockTrack, MockWhen,
 };
 
 const SERVER: usize = 0;
@@ -82,20 +83,38 @@ fn wire<P: Pipe<Fabric = MockFabric>>(sim: &MockSim, server: &MockFabric, client
     Wired { name: P::NAME, tally, desk, sent }
 }
 
-/// Runs for so long by the simulation's clock. How many bytes arrived.
-fn run(seed: u64, lasting: Duration) -> u64 {
-    let mut sim = MockSim::new(seed, plan(lasting)).with_limit(lasting + secs(600)).with_most_polls(u64::MAX);
-    let config = MockConfig::default().with_max_message(4096).with_send_slots(32).with_recv_slots(64);
-    let server = sim.net().fabric(config.clone()).expect("a good configuration");
-    let client = sim.net().fabric(config).expect("a good configuration");
-    let load = Load {
+/// So much by the simulation's clock as is an hour's worth in some seconds.
+fn load(longest: usize) -> Load {
+    Load {
         over: Arc::default(),
-        longest: 300_000,
+        longest,
         window: 16,
         rest: Duration::from_millis(2000),
         silence: secs(5),
         patience: secs(60),
-    };
+    }
+}
+
+/// What a run was.
+#[derive(Debug, Clone, Copy, Default)]
+#[allow(dead_code, reason = "for people")]
+struct Summary {
+    elapsed: Duration,
+    polls: u64,
+    records: u64,
+    bytes: u64,
+    broken: u64,
+    failed_connects: u64,
+    datagrams: u64,
+}
+
+/// Runs for so long by the simulation's clock. Prints nothing, which would be memory that a test's output keeps.
+fn run(seed: u64, lasting: Duration) -> Summary {
+    let mut sim = MockSim::new(seed, plan(lasting)).with_limit(lasting + secs(600)).with_most_polls(u64::MAX);
+    let config = MockConfig::default().with_max_message(4096).with_send_slots(32).with_recv_slots(64);
+    let server = sim.net().fabric(config.clone()).expect("a good configuration");
+    let client = sim.net().fabric(config).expect("a good configuration");
+    let load = load(300_000);
     let lanes = [
         wire::<Messages<MockFabric>>(&sim, &server, &client, &load),
         wire::<Halves<MockFabric>>(&sim, &server, &client, &load),
@@ -110,40 +129,38 @@ fn run(seed: u64, lasting: Duration) -> u64 {
     let (desk, sparse) = (Arc::<Desk>::default(), Arc::<DatagramTally>::default());
     let spawner = sim.spawner();
     let spawn = move |task| drop(spawner.spawn("datagrams", task));
-    sim.spawn(
-        "the desk of datagrams",
-        datagrams::serve::<trespass_mock::MockDatagrams>(listener, Arc::clone(&desk), spawn),
-    );
+    sim.spawn("the desk of datagrams", datagrams::serve::<MockDatagrams>(listener, Arc::clone(&desk), spawn));
     let (tally, over) = (Arc::clone(&sparse), Arc::clone(&load.over));
     sim.spawn("datagrams", async move {
         datagrams::run(here, addr, load, tally).await;
         desk.stop();
     });
 
-    let (clock, timer) = (sim.timer(), sim.timer());
+    let clock = sim.timer();
     sim.spawn("the clock", async move {
         clock.sleep(lasting).await;
         over.store(true, Ordering::SeqCst);
     });
     let report = sim.run().unwrap_or_else(|failure| panic!("{failure}"));
-    eprintln!("{:?} and {} polls, seed {seed}", timer.now(), report.polls);
-    let mut bytes = 0;
+    let mut summary = Summary { elapsed: report.elapsed, polls: report.polls, ..Summary::default() };
     for lane in lanes {
         let Wired { name, tally, desk, sent } = lane;
         let sent = sent.output().expect("the simulation is over, and so is the lane");
-        eprintln!("{name}: {tally:?}");
         assert_eq!(desk.state(), sent, "{name}: what the desk has is what was acknowledged");
         assert_eq!(Tally::count(&tally.silent), 0, "{name}");
-        // Five of eight faults, or more, end what there is; one in each three minutes may meet a lane between two connections.
+        // Five of eight faults, or more, end what there is; one in each three minutes may meet a lane between two
+        // connections.
         let least = lasting.as_secs() / 180;
         assert!(Tally::count(&tally.broken) >= least, "{name}: {tally:?}: nothing broke, so nothing was shown");
         assert!(Tally::count(&tally.sessions) > least, "{name}: {tally:?}");
-        bytes += Tally::count(&tally.bytes);
+        summary.records += Tally::count(&tally.acked);
+        summary.bytes += Tally::count(&tally.bytes);
+        summary.broken += Tally::count(&tally.broken);
+        summary.failed_connects += Tally::count(&tally.failed_connects);
     }
-    eprintln!("datagrams: {sparse:?}");
     let (sent, acked) = (Tally::count(&sparse.sent), Tally::count(&sparse.acked));
     assert!(acked > sent / 2 && acked < sent, "{sparse:?}");
-    bytes
+    Summary { datagrams: acked, ..summary }
 }
 
 #[test]
@@ -151,13 +168,79 @@ fn an_hour_loses_nothing_that_was_acknowledged_and_its_memory_is_flat() {
     // What is made once.
     let _ = record::body_of(0, 0, 0);
     let counted = |lasting| -> AllocationInfo {
-        let mut bytes = 0;
-        let used = measure(|| bytes = run(7, lasting));
-        eprintln!("{lasting:?}: {bytes} bytes acknowledged, {used:?}");
+        let mut summary = Summary::default();
+        let used = measure(|| summary = run(7, lasting));
+        eprintln!("{summary:?}, {used:?}");
         assert_eq!(used.bytes_current, 0, "everything comes back in the end");
         used
     };
     let (short, long) = (counted(secs(600)), counted(secs(3600)));
     let (short, long) = (short.bytes_max, long.bytes_max);
     assert!(long < short + short / 10, "an hour takes {long} bytes at the most, and ten minutes {short}");
+}
+
+/// What a carrier could do wrong with one record.
+const LOSE: u8 = 0;
+const REPEAT: u8 = 1;
+const SPOIL: u8 = 2;
+
+/// Messages through a carrier that does it.
+struct Faulty<const HOW: u8>(Messages<MockFabric>);
+
+impl<const HOW: u8> Pipe for Faulty<HOW> {
+    type Fabric = MockFabric;
+    const LANE: u64 = 0;
+    const NAME: &'static str = "faulty messages";
+
+    async fn open(fabric: &MockFabric, track: MockTrack, role: Role) -> Result<Self, ErrorKind> {
+        Messages::open(fabric, track, role).await.map(Self)
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), ErrorKind> {
+        let record = record::read(bytes).expect("a record");
+        if (record.kind, record.number) != (record::Kind::Data, 40) {
+            return self.0.send(bytes).await;
+        }
+        match HOW {
+            LOSE => Ok(()),
+            REPEAT => {
+                self.0.send(bytes).await?;
+                self.0.send(bytes).await
+            }
+            _ => {
+                let mut spoilt = bytes.to_vec();
+                *spoilt.last_mut().expect("a head at least") ^= 1;
+                self.0.send(&spoilt).await
+            }
+        }
+    }
+
+    async fn recv(&mut self, into: &mut Vec<u8>) -> Result<bool, ErrorKind> {
+        self.0.recv(into).await
+    }
+
+    async fn finish(&mut self) -> Result<(), ErrorKind> {
+        self.0.finish().await
+    }
+
+    async fn close(self) -> Result<(), ErrorKind> {
+        self.0.close().await
+    }
+}
+
+/// What such a run fails with.
+fn found<const HOW: u8>() -> String {
+    let mut sim = MockSim::new(1, MockPlan::default());
+    let [server, client] = [(); 2].map(|()| sim.net().fabric(MockConfig::default()).expect("the defaults will do"));
+    let load = load(300_000);
+    let _lane = wire::<Faulty<HOW>>(&sim, &server, &client, &load);
+    sim.run().expect_err("a fault that was made was not found").end.to_string()
+}
+
+#[test]
+fn a_record_that_is_lost_repeated_or_spoilt_is_found() {
+    let (lost, repeated, spoilt) = (found::<LOSE>(), found::<REPEAT>(), found::<SPOIL>());
+    assert!(lost.contains("Data 41 comes after 39"), "{lost}");
+    assert!(repeated.contains("Data 40 comes after 40"), "{repeated}");
+    assert!(spoilt.contains("the checksum of record 40"), "{spoilt}");
 }

@@ -1,5 +1,5 @@
-//! Both ends write more than all buffering before either reads, and get through: on real verbs, a thread for each task, on links as they
-//! are and on slow ones. See `support/deadlock`.
+//! Both ends write more than all buffering before either reads, and get through: on real verbs, a thread for each task,
+//! on links as they are and on slow ones. See `support/deadlock`.
 #![cfg(feature = "verbs")]
 
 #[path = "support/deadlock/mod.rs"]

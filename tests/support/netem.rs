@@ -26,6 +26,11 @@ impl Spoilt {
         Self
     }
 
+    /// From now on `link` treats them so.
+    pub(crate) fn change(&self, link: &str, how: &str) {
+        tc(&format!("qdisc change dev {link} root netem {how}"));
+    }
+
     /// What was done to packets of the first link, as the kernel tells it.
     pub(crate) fn told() -> String {
         told(LINKS[0])

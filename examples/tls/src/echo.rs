@@ -7,8 +7,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, split}
 /// Says everything again, and then that there is no more. How many bytes.
 ///
 /// # Errors
-/// What ends the stream before its time. A peer that is gone without TLS's own goodbye is one (kind `UnexpectedEof`): whoever cuts a
-/// connection cannot make it look finished.
+/// What ends the stream before its time. A peer that is gone without TLS's own goodbye is one (kind `UnexpectedEof`):
+/// whoever cuts a connection cannot make it look finished.
 pub async fn serve<S: AsyncRead + AsyncWrite>(stream: S) -> io::Result<u64> {
     let (mut read, mut write) = split(stream);
     let copied = copy(&mut read, &mut write).await?;

@@ -8,7 +8,8 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, InvalidDnsNameError, Priva
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, version};
 use tokio_rustls::{TlsAcceptor, TlsConnector, rustls};
 
-/// The name that certificates of this example are for. Not an address: RDMA has no DNS of its own, so both ends agree on a name.
+/// The name that certificates of this example are for. Not an address: RDMA has no DNS of its own, so both ends agree on
+/// a name.
 pub const NAME: &str = "server.trespass.example";
 
 /// What goes wrong before anything is said.

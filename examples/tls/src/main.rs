@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::error::Error;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -24,7 +25,13 @@ struct Options {
 
     /// Where the server writes its certificate, and what the client trusts
     #[arg(long, value_name = "FILE")]
+    #[cfg_attr(not(feature = "verbs"), allow(dead_code, reason = "the mock is in one process"))]
     certificate: Option<PathBuf>,
+
+    /// The local address whose RDMA device the client uses (verbs)
+    #[arg(long, value_name = "IP", requires = "connect")]
+    #[cfg_attr(not(feature = "verbs"), allow(dead_code, reason = "the mock has no devices"))]
+    local: Option<IpAddr>,
 }
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
@@ -73,13 +80,16 @@ async fn between_processes(options: &Options) -> Outcome {
         return serve_one(&mut listener, identity).await;
     }
     let addr: SocketAddr = options.connect.as_ref().ok_or("--connect says where the server is")?.parse()?;
-    let fabric = VerbsFabric::open(VerbsConfig::default())?;
+    let config = VerbsConfig::default();
+    let fabric = VerbsFabric::open(match options.local {
+        Some(ip) => config.with_local(ip),
+        None => config,
+    })?;
     ask(&fabric, &addr, CertificateDer::from(std::fs::read(path)?)).await
 }
 
 #[cfg(not(feature = "verbs"))]
-async fn between_processes(options: &Options) -> Outcome {
-    let Options { certificate: Some(_) | None, .. } = options;
+async fn between_processes(_: &Options) -> Outcome {
     Err("built without verbs: build with `--features verbs`".into())
 }
 

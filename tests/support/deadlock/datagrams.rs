@@ -1,5 +1,5 @@
-//! Messages over datagrams. What fills up is lost, which is promised too: a sender is never kept waiting by a receiver, and once that
-//! receives, what is sent again and again arrives.
+//! Messages over datagrams. What fills up is lost, which is promised too: a sender is never kept waiting by a receiver,
+//! and once that receives, what is sent again and again arrives.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};

@@ -1,4 +1,5 @@
-//! Messages: whole carriers send everything before they receive anything; of halves the receiver waits until both ends are full.
+//! Messages: whole carriers send everything before they receive anything; of halves the receiver waits until both ends
+//! are full.
 
 use std::future::poll_fn;
 use std::task::{Poll, ready};

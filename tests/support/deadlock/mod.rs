@@ -1,5 +1,6 @@
-//! The standing deadlock test: both ends of a connection write more than all that is between them holds before either reads, and
-//! always get through. One body for each way to send, for any fabric; a [`Stage`] says on what, and with what delays.
+//! The standing deadlock test: both ends of a connection write more than all that is between them holds before either
+//! reads, and always get through. One body for each way to send, for any fabric; a [`Stage`] says on what, and with what
+//! delays.
 #![allow(dead_code, reason = "each test uses its part")]
 
 mod datagrams;
@@ -52,8 +53,8 @@ impl<F: Fabric> End<F> {
         self.track.limits().max_message - 8
     }
 
-    /// How many messages or writes of `len` bytes are four times all buffering: each takes a slot, however short it is. Less than what a
-    /// message carrier copies out of the way.
+    /// How many messages or writes of `len` bytes are four times all buffering: each takes a slot, however short it is.
+    /// Less than what a message carrier copies out of the way.
     fn count(&self, len: usize) -> usize {
         let limits = self.track.limits();
         let slots = limits.send_slots + 2 * limits.recv_slots;

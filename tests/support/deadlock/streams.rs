@@ -1,5 +1,5 @@
-//! Streams: whole in one task that looks after both directions, in halves with a task for each. Nobody reads before both ends can write
-//! no more.
+//! Streams: whole in one task that looks after both directions, in halves with a task for each. Nobody reads before both
+//! ends can write no more.
 
 use std::future::poll_fn;
 use std::io::IoSlice;

@@ -213,7 +213,8 @@ impl<P: Pipe> Lane<P> {
         self.patiently("room to send again", faults, send(pipe, &bytes)).await.map(drop)
     }
 
-    /// Waits for `future`. Silence is a broken connection where a fault may have cut it without a word, and a hang where not.
+    /// Waits for `future`. Silence is a broken connection where a fault may have cut it without a word, and a hang where
+    /// not.
     async fn patiently<T>(
         &self,
         what: &str,

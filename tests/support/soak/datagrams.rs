@@ -1,4 +1,5 @@
-//! The lane over datagrams. Nothing is promised to arrive: what does arrives whole and once, and what is acknowledged was received.
+//! The lane over datagrams. Nothing is promised to arrive: what does arrives whole and once, and what is acknowledged was
+//! received.
 
 use std::collections::BTreeSet;
 use std::future::poll_fn;

@@ -1,10 +1,10 @@
-//! A soak, for any fabric: lanes of numbered records through carriers of every kind, each received record acknowledged, connections that
-//! break and are made again; and whatever is acknowledged was received: whole, once, and in order.
+//! A soak, for any fabric: lanes of numbered records through carriers of every kind, each received record acknowledged,
+//! connections that break and are made again; and whatever is acknowledged was received: whole, once, and in order.
 //!
-//! A *lane* is a carrier of one kind, from one [`client`] to one [`Desk`], over as many connections as it takes. The client numbers its
-//! records from one. The desk takes the next number and nothing else, whatever connection it comes by, and answers each with its
-//! number and a digest of all so far, which the client compares with its own. On a new connection the desk says first how far it is, and the client
-//! goes on from there.
+//! A *lane* is a carrier of one kind, from one [`client`] to one [`Desk`], over as many connections as it takes. The
+//! client numbers its records from one. The desk takes the next number and nothing else, whatever connection it comes by,
+//! and answers each with its number and a digest of all so far, which the client compares with its own. On a new
+//! connection the desk says first how far it is, and the client goes on from there.
 #![allow(dead_code, reason = "each test uses its part")]
 
 pub(crate) mod client;
@@ -35,8 +35,8 @@ pub(crate) struct Load {
     pub(crate) over: Arc<AtomicBool>,
     /// The longest body of a record, in bytes.
     pub(crate) longest: usize,
-    /// How many records may wait for their acknowledgement. So many answers fit the receive slots of any track here, so that a lane may
-    /// send them all before it looks at an answer, also on a stream.
+    /// How many records may wait for their acknowledgement. So many answers fit the receive slots of any track here, so
+    /// that a lane may send them all before it looks at an answer, also on a stream.
     pub(crate) window: u64,
     /// A rest after each window, so that an hour of a simulation is not an hour's work.
     pub(crate) rest: Duration,

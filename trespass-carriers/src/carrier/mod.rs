@@ -78,8 +78,8 @@ pub use sink::{MessageSink, MessageStream};
 ///
 /// # Both ends send, nobody receives
 /// A send that waits for credits takes in what the peer sends, and when the peer runs low copies it out of the track's
-/// buffers: up to `spill_limit` bytes, as that counts them. Two ends that each send less than that before they receive always get through;
-/// beyond it a send waits until the peer's application receives.
+/// buffers: up to `spill_limit` bytes, as that counts them. Two ends that each send less than that before they receive
+/// always get through; beyond it a send waits until the peer's application receives.
 ///
 /// # A peer that is gone
 /// While this end waits it beats, as `keepalive` says, so that the track notices a machine or link that is gone; with an
