@@ -14,6 +14,8 @@ mod fabric;
 #[path = "../../trespass-conformance/tests/broken/fault.rs"]
 #[allow(dead_code, reason = "the kit's own tests use more of it")]
 mod fault;
+#[path = "../../trespass-conformance/tests/broken/receiver.rs"]
+mod receiver;
 #[path = "../../trespass-conformance/tests/broken/tap.rs"]
 mod tap;
 #[path = "../../tests/support/toy/mod.rs"]

@@ -116,7 +116,10 @@ where
     println!("encrypted by {:?} with {:?}", session.protocol_version(), session.negotiated_cipher_suite());
     let data: Vec<u8> = (0..4_u32 << 20).map(|at| (at ^ at >> 8) as u8).collect();
     match echo::ask(stream, &data).await? {
-        true => Ok(println!("the client has heard all {} bytes that it said", data.len())),
+        true => {
+            println!("the client has heard all {} bytes that it said", data.len());
+            Ok(())
+        }
         false => Err("what came back is not what was said".into()),
     }
 }
