@@ -23,7 +23,7 @@ fn serve(world: &World) -> (Handle, MockTask<Outcome>) {
     let mut server = world.listen(ServerConfig::default());
     let handle = server.handle();
     let serving = world.sim.spawn("server", async move {
-        server
+        let outcome = server
             .serve(|mut accepted| async move {
                 let word = accepted.carrier.recv().await.unwrap().unwrap().to_vec();
                 accepted.carrier.send(&word).await.unwrap();
@@ -32,7 +32,10 @@ fn serve(world: &World) -> (Handle, MockTask<Outcome>) {
                     _ => echo(accepted).await,
                 }
             })
-            .await
+            .await;
+        let stats = server.stats();
+        assert_eq!((stats.peers, stats.handshakes), (0, 0), "what runs in place is over with the drain");
+        outcome
     });
     (handle, serving)
 }
