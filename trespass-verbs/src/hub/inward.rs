@@ -68,7 +68,7 @@ impl<S: Supply> Inward<S> {
     #[inline]
     pub(crate) fn try_recv(&mut self) -> Result<Message, TryError<VerbsError>> {
         if self.taken.is_empty() {
-            self.supply.receives().awake(&self.member);
+            // Its mark stays, if it has one: whoever waits is to be woken, though somebody else looks.
             // Looked at before the queue: what arrived before the end is there by then.
             if self.member.shared.has_ended() {
                 return self.recv_last();

@@ -139,7 +139,7 @@ impl<G: Gate> Sends<G> {
             return Err(TryError::Failed(VerbsError::Oversize { len, max: self.max_message }));
         }
         if self.free.is_empty() {
-            self.gate.sends().awake(&self.member);
+            // The mark of one that waits stays: who waits is to be woken, though somebody else looks.
             self.gate.look_at_sends();
             self.refill();
         }
