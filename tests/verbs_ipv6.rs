@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use futures_executor::block_on;
 use trespass_core::{
     Access, Completed, Endpoint, Fabric, Incoming, Listener, ListenerExt, MemoryFabric, Port, PortExt, PortFabric,
-    RecvSideExt, Region, RemoteMemory, RemoteMemoryExt, SendSide, SendSideExt, SharedRegion, Sourced, Track, Window,
+    RecvSideExt, Region, RemoteMemory, RemoteMemoryExt, SendSideExt, SharedRegion, Sourced, Track, Window,
 };
 use trespass_verbs::survey::PortState;
 use trespass_verbs::{DatagramConfig, SharedConfig, VerbsConfig, VerbsError, VerbsFabric, survey};
