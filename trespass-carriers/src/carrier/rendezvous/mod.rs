@@ -311,7 +311,7 @@ where
 
     /// Takes back what the peer has read, or never will.
     fn collect(&mut self) {
-        let over = self.messages.track.is_none() || self.messages.peer_left;
+        let over = self.messages.track.is_none() || self.messages.peer_left || self.messages.is_closing();
         let read = self.messages.lends.take_back();
         let count = if over { self.lent.len() } else { read };
         for lent in self.lent.drain(..count.min(self.lent.len())) {
