@@ -317,3 +317,34 @@ proptest! {
         }
     }
 }
+
+/// A peer that grants what it has not posted makes a close wait. Whatever else is called meanwhile meets a track that this end
+/// itself is closing: that is no death of the peer's, and the close ends as it would have.
+#[test]
+fn a_close_under_way_is_not_taken_for_an_end_of_the_peer() {
+    let pair = timeless_tracks(small().with_send_slots(32), small());
+    let mut raw = Raw::new(pair.left);
+    assert!(raw.say(&Greeting { window: 32, credits: 32, ..Greeting::honest(HELLO) }.bytes()));
+    let mut carrier = block_on(MessageCarrier::open(pair.right, Role::Acceptor, config())).unwrap();
+    let mut sent = 0;
+    while carrier.try_send(b"more than it has room for").is_ok() {
+        sent += 1;
+    }
+    assert!(poll_once(&mut carrier.finish()).is_ready());
+    assert!(poll_once(&mut Box::pin(carrier.close())).is_pending());
+    assert!(poll_once(&mut carrier.finish()).is_ready());
+    assert_eq!(carrier.flush().unwrap_err(), CarrierError::Closed);
+    assert_eq!(carrier.try_send(b"x").unwrap_err(), TryError::Failed(CarrierError::Closed));
+    assert!(
+        carrier
+            .try_recv()
+            .is_err_and(|error| matches!(error, TryError::WouldBlock | TryError::Failed(CarrierError::Closed)))
+    );
+    // The Welcome, and what was sent; then the goodbyes.
+    for _ in 0..=sent {
+        assert!(raw.hear().is_ok());
+    }
+    assert_eq!(raw.hear().unwrap()[0], FIN);
+    assert_eq!(raw.hear().unwrap()[0], BYE);
+    assert_eq!(block_on(carrier.close()), Ok(()));
+}

@@ -173,6 +173,13 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         first
     }
 
+    /// Whether that is what a close of this end, which is not over, does to its own track: no failure, and how that ends is
+    /// the close's to tell.
+    #[cold]
+    fn closes_itself(&self, error: &T::Error) -> bool {
+        self.is_closing() && error.kind() == ErrorKind::Closed
+    }
+
     /// What the end of the track means to a sender: the peer is gone, or had said that it would go.
     fn ended(&self, error: T::Error) -> CarrierError<T::Error> {
         match error.kind() {

@@ -203,7 +203,10 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
                     Err(_) => return,
                 },
                 Err(TryError::WouldBlock) => break,
-                Err(TryError::Failed(error)) => self.track_ended(error),
+                Err(TryError::Failed(error)) => {
+                    self.track_ended(error);
+                    break;
+                }
             }
         }
         if self.credits.peer_runs_low() {
@@ -274,6 +277,9 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     /// The track has given all that it had.
     #[cold]
     pub(super) fn track_ended(&mut self, error: T::Error) {
+        if self.closes_itself(&error) {
+            return;
+        }
         let error = self.ended(error);
         let first = self.out.fail(error);
         if !self.inbox.finished() {
