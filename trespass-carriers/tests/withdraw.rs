@@ -109,7 +109,12 @@ fn a_close_sends_what_waits_behind_a_withdrawal() {
         let data = [7; 10_000];
         let mut sending = pair.left.send(&data);
         assert!(poll_once(&mut sending).is_pending());
+        // What comes meanwhile is taken in, and to say so takes the credit that an Abort would have.
+        while pair.right.try_send(b"meanwhile").is_ok() {}
+        pair.right.flush().unwrap();
+        assert!(poll_once(&mut sending).is_pending());
     }
+    assert_eq!((pair.left.stats().credit_updates_sent, pair.left.stats().messages_withdrawn), (1, 0));
     pair.left.send_buf(buf).unwrap();
     let (closed, received) = both(pair.left.close(), async {
         let mut received = Vec::new();

@@ -112,7 +112,8 @@ impl Subject for DatagramEnd {
             .with_max_message(1500)
             .with_assemblies(1 + dice.index(4), micros(dice, 1000, 5000))
             .with_pool_limit(if dice.one_in(2) { 0 } else { 8192 })
-            .with_open_retry(micros(dice, 50, 500));
+            .with_open_retry(micros(dice, 50, 500))
+            .with_open_timeout(Duration::from_millis(50));
         if dice.one_in(3) {
             carrier = carrier.with_idle_timeout(Some(micros(dice, 5000, 5000)));
         }

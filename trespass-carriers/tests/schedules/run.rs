@@ -92,7 +92,7 @@ fn run_counted<S: Subject>(seed: u64) -> Result<Seen, String> {
     let mut sim = MockSim::new(seed, plan).with_limit(Duration::from_secs(120));
     let (acceptor, acceptor_handle) = S::fabric(sim.net(), &setup);
     let (connector, connector_handle) = S::fabric(sim.net(), &setup);
-    let ends = Ends::<S> { setup: setup.clone(), operations: dice.below(40), spawner: sim.spawner() };
+    let ends = Ends::<S> { setup: setup.clone(), operations: dice.below(80), spawner: sim.spawner() };
     let (lefts, rights) = (Reports::default(), Reports::default());
     let addr: MockAddr = "there".parse().map_err(|_| "no address")?;
     let listener = acceptor.listen(&addr).map_err(|error| format!("{error:?}"))?;
