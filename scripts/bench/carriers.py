@@ -8,7 +8,7 @@ SIZES = {64: "64 B", 4096: "4 KiB", 65536: "64 KiB", 1 << 20: "1 MiB"}
 # From here on a message of a carrier as it is by default takes several slots, and may be lent.
 LONG = 65536
 # How UCX sends best what is so long (`-D`): inside the work request, copied, or not.
-LAYOUTS = {64: "short", 4096: "bcopy", 65536: "zcopy", 1 << 20: "zcopy"}
+LAYOUTS = {64: "short", 4096: "zcopy", 65536: "zcopy", 1 << 20: "zcopy"}
 # Messages or turns of each size: for latency, for throughput one way, and for bursts there and back (turns, messages).
 TURNS = {64: 3000, 4096: 2000, 65536: 300, 1 << 20: 30}
 POURED = {64: 20000, 4096: 8000, 65536: 600, 1 << 20: 50}
