@@ -210,7 +210,8 @@ class Ends:
             if before is not None and self.server.counters()[0] == before:
                 raise Failed(f"UCX has sent nothing by {self.server.name}")
         # Iterations; time: percentile, average, overall; MiB/s: average, overall; messages/s: average, overall.
-        pattern = rf"{test},\s*\d+(,[\d.]+){{7}}"
+        # An average of few is not a number (-nan).
+        pattern = rf"{test},\s*\d+(,[-\w.]+){{7}}"
         rows = [line.split(",")[1:] for line in printed.splitlines() if re.fullmatch(pattern, line)]
         if not rows:
             raise Failed(f"ucx_perftest printed no result:\n{printed}")
