@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -192,15 +193,26 @@ class Ends:
             for end, device in (("server", self.server), ("client", self.client))
         }
 
-        def end(device, *peer):
-            return ["ucx_perftest", *peer, "-x", "rc_verbs", "-d", f"{device.name}:{device.port}", "-t", test, "-D", layout,
-                    "-O", depth, "-s", size, "-n", count, "-w", count // 10, "-p", port, "-f", "-v"]  # fmt: skip
+        with tempfile.TemporaryDirectory() as folder:
 
-        printed = self.pair(
-            end(self.server), end(self.client, self.server.address), self.listens(port), by, settings
-        )[0]
+            def end(device, *peer):
+                # A server takes all its settings from its client, the device too, and both would be on one; but for those
+                # that it reads from a file.
+                batch = Path(folder) / f"{device.name}-{'client' if peer else 'server'}"
+                batch.write_text(f"{test} -t {test} -x rc_verbs -d {device.name}:{device.port} -D {layout} -O {depth} "
+                                 f"-s {size} -n {count} -w {count // 10}\n")  # fmt: skip
+                return ["ucx_perftest", *peer, "-b", batch, "-p", port, "-f", "-v"]
+
+            before = self.server.counters()[0]
+            printed = self.pair(
+                end(self.server), end(self.client, self.server.address), self.listens(port), by, settings
+            )[0]
+            if before is not None and self.server.counters()[0] == before:
+                raise Failed(f"UCX has sent nothing by {self.server.name}")
         # Iterations; time: percentile, average, overall; MiB/s: average, overall; messages/s: average, overall.
-        rows = [line.split(",") for line in printed.splitlines() if re.fullmatch(r"\s*\d+(,[\d.]+){7}", line)]
+        # An average of few is not a number (-nan).
+        pattern = rf"{test},\s*\d+(,[-\w.]+){{7}}"
+        rows = [line.split(",")[1:] for line in printed.splitlines() if re.fullmatch(pattern, line)]
         if not rows:
             raise Failed(f"ucx_perftest printed no result:\n{printed}")
         _, middle, _, mean, _, throughput, _, messages = map(float, rows[-1])
