@@ -27,6 +27,6 @@ fn tls_on_verbs() {
     let [client, server] =
         addrs.map(|ip| VerbsFabric::open(VerbsConfig::default().with_local(ip)).expect("the device"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build();
-    let exercise = exercise(&client, &server, &SocketAddr::new(addrs[1], 0));
-    runtime.expect("a runtime").block_on(within(exercise));
+    let addr = SocketAddr::new(addrs[1], 0);
+    runtime.expect("a runtime").block_on(within(exercise(&client, &server, &addr)));
 }
