@@ -115,11 +115,9 @@ where
     let (_, session) = stream.get_ref();
     println!("encrypted by {:?} with {:?}", session.protocol_version(), session.negotiated_cipher_suite());
     let data: Vec<u8> = (0..4_u32 << 20).map(|at| (at ^ at >> 8) as u8).collect();
-    match echo::ask(stream, &data).await? {
-        true => {
-            println!("the client has heard all {} bytes that it said", data.len());
-            Ok(())
-        }
-        false => Err("what came back is not what was said".into()),
+    if !echo::ask(stream, &data).await? {
+        return Err("what came back is not what was said".into());
     }
+    println!("the client has heard all {} bytes that it said", data.len());
+    Ok(())
 }

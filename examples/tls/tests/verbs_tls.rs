@@ -28,6 +28,5 @@ fn tls_on_verbs() {
         addrs.map(|ip| VerbsFabric::open(VerbsConfig::default().with_local(ip)).expect("the device"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build();
     let addr = SocketAddr::new(addrs[1], 0);
-    let exercise = exercise(&client, &server, &addr);
-    runtime.expect("a runtime").block_on(within(exercise));
+    runtime.expect("a runtime").block_on(within(exercise(&client, &server, &addr)));
 }
