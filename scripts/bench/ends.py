@@ -200,7 +200,7 @@ class Ends:
                 # that it reads from a file.
                 batch = Path(folder) / f"{device.name}-{'client' if peer else 'server'}"
                 batch.write_text(f"{test} -t {test} -x rc_verbs -d {device.name}:{device.port} -D {layout} -O {depth} "
-                                 f"-s {size} -n {count} -w {count // 10}\n")  # fmt: skip
+                                 f"-s {size} -n {count} -w 16\n")  # fmt: skip
                 return ["ucx_perftest", *peer, "-b", batch, "-p", port, "-f", "-v"]
 
             before = self.server.counters()[0]
