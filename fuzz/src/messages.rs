@@ -460,8 +460,7 @@ impl<C: Carrier> Talk<C> {
         let right = match error.kind() {
             ErrorKind::Protocol | ErrorKind::Refused => at_fault,
             ErrorKind::Closed => self.said.finish || self.said.close || self.told.left,
-            // What is called while a close is under way may still take that for an end of the peer: it should not.
-            ErrorKind::Disconnected => self.gone || self.said.close,
+            ErrorKind::Disconnected => self.gone,
             ErrorKind::TimedOut => self.said.close || (self.nervous && *error == Error::TimedOut(Phase::Idle)),
             // What the device says of memory that is not there, or of the peer that gave it.
             ErrorKind::RemoteAccess => self.forged || self.gone,

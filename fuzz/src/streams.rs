@@ -324,8 +324,7 @@ impl Talk {
         let right = match error.kind() {
             ErrorKind::Protocol | ErrorKind::Refused => self.told.wrong || !self.peer.honest,
             ErrorKind::Closed => self.said.finish || self.said.close || self.told.left,
-            // What is called while a close is under way may take that for an end of the peer: it should not.
-            ErrorKind::Disconnected => self.gone || self.said.close,
+            ErrorKind::Disconnected => self.gone,
             ErrorKind::TimedOut => self.said.close || (self.nervous && *error == Error::TimedOut(Phase::Idle)),
             _ => false,
         };

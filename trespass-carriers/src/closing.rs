@@ -7,8 +7,9 @@ use crate::error::CarrierError;
 pub(crate) enum Closing<T: Endpoint> {
     Under {
         deadline: <T::Timer as Timer>::Sleep,
-        /// The goodbye is queued: the track waits until all has arrived.
-        said: bool,
+        /// The track, once the goodbye is queued: it only waits until all has arrived. What it says meanwhile of its end is this
+        /// end's doing, and nobody else's to judge.
+        parting: Option<T>,
     },
     Over(Result<(), CarrierError<T::Error>>),
 }

@@ -60,13 +60,13 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     pub(super) fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError<T::Error>>> {
         let outcome = match self.closing.take().unwrap_or_else(|| self.start_closing()) {
             Closing::Over(outcome) => outcome,
-            Closing::Under { mut deadline, mut said } => {
+            Closing::Under { mut deadline, mut parting } => {
                 let timed_out = Pin::new(&mut deadline).poll(cx).is_ready();
-                match self.poll_end(cx, &mut said) {
+                match self.poll_end(cx, &mut parting) {
                     Poll::Ready(outcome) => outcome,
                     Poll::Pending if timed_out => Err(CarrierError::TimedOut(Phase::Close)),
                     Poll::Pending => {
-                        self.closing = Some(Closing::Under { deadline, said });
+                        self.closing = Some(Closing::Under { deadline, parting });
                         return Poll::Pending;
                     }
                 }
@@ -86,7 +86,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         self.pulse.stop();
         self.out.leave();
         self.lends.leave();
-        Closing::Under { deadline, said: false }
+        Closing::Under { deadline, parting: None }
     }
 
     /// How clean an end was that came before the close.
@@ -98,19 +98,21 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         }
     }
 
-    fn poll_end(&mut self, cx: &mut Context<'_>, said: &mut bool) -> Poll<Result<(), CarrierError<T::Error>>> {
+    fn poll_end(&mut self, cx: &mut Context<'_>, parting: &mut Option<T>) -> Poll<Result<(), CarrierError<T::Error>>> {
         self.fan_out.writer().register(cx.waker());
-        if !*said {
+        if parting.is_none() {
             ready!(self.poll_saying());
-            *said = true;
+            *parting = self.track.take();
         }
-        let Some(track) = &mut self.track else { return Poll::Ready(self.ended_before()) };
+        let Some(track) = parting else { return Poll::Ready(self.ended_before()) };
         let Err(error) = ready!(track.poll_close(&mut Context::from_waker(self.fan_out.waker()))) else {
             return Poll::Ready(self.ended_before());
         };
-        // A peer that left at the same time is no failure: its goodbye may be among what has arrived.
+        self.track = parting.take();
+        // A peer that left at the same time is no failure: its goodbye may be among what has arrived. After that the track says
+        // that it is closed, which is this end's doing.
         if !planted::is(Bug::Drain) {
-            self.take_in();
+            self.take_arrived();
         }
         let error = self.ended(error);
         Poll::Ready(match self.peer_left {

@@ -158,7 +158,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         self.track.as_ref().map(Endpoint::timer)
     }
 
-    /// The track below, for its limits and addresses; `None` once it has ended.
+    /// The track below, for its limits and addresses; `None` once it has ended, or is closing.
     pub fn track(&self) -> Option<&T> {
         self.track.as_ref()
     }
@@ -171,13 +171,6 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         let first = self.recv_error.get_or_insert(error).clone();
         self.fan_out.waker().wake_by_ref();
         first
-    }
-
-    /// Whether that is what a close of this end, which is not over, does to its own track: no failure, and how that ends is
-    /// the close's to tell.
-    #[cold]
-    fn closes_itself(&self, error: &T::Error) -> bool {
-        self.is_closing() && error.kind() == ErrorKind::Closed
     }
 
     /// What the end of the track means to a sender: the peer is gone, or had said that it would go.

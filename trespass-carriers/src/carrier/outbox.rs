@@ -374,9 +374,6 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     /// Ends sending, and leaves receiving to take what had arrived.
     #[cold]
     pub(super) fn sending_failed(&mut self, error: T::Error) -> CarrierError<T::Error> {
-        if self.closes_itself(&error) {
-            return CarrierError::Closed;
-        }
         if error.kind() == ErrorKind::Closed {
             // The peer's goodbye may be among what has arrived: then it is no death.
             self.take_in();

@@ -195,23 +195,28 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     /// Takes in what has arrived, for the sake of the credits that come with it. Messages wait in the inbox; where the peer
     /// runs low they are copied out of its way.
     pub(crate) fn take_in(&mut self) {
+        if let Some(error) = self.take_arrived() {
+            self.track_ended(error);
+        }
+        if self.credits.peer_runs_low() {
+            self.make_room();
+        }
+    }
+
+    /// The same, and no conclusions: how the track has ended, if it has.
+    pub(super) fn take_arrived(&mut self) -> Option<T::Error> {
         while let Some(track) = &mut self.track {
             match track.try_recv() {
                 Ok(buf) => match self.admit(&buf) {
                     Ok(Some(frame)) => self.inbox.store(frame, buf),
                     Ok(None) => {}
-                    Err(_) => return,
+                    Err(_) => return None,
                 },
-                Err(TryError::WouldBlock) => break,
-                Err(TryError::Failed(error)) => {
-                    self.track_ended(error);
-                    break;
-                }
+                Err(TryError::WouldBlock) => return None,
+                Err(TryError::Failed(error)) => return Some(error),
             }
         }
-        if self.credits.peer_runs_low() {
-            self.make_room();
-        }
+        None
     }
 
     fn make_room(&mut self) {
@@ -277,9 +282,6 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     /// The track has given all that it had.
     #[cold]
     pub(super) fn track_ended(&mut self, error: T::Error) {
-        if self.closes_itself(&error) {
-            return;
-        }
         let error = self.ended(error);
         let first = self.out.fail(error);
         if !self.inbox.finished() {

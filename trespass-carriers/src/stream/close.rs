@@ -69,6 +69,8 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
     fn drained_by_end(&self) -> Result<(), CarrierError<T::Error>> {
         match &self.send_error {
             Some(error) if !matches!(error.kind(), ErrorKind::Closed | ErrorKind::Disconnected) => Err(error.clone()),
+            // It is the close that waits for it now.
+            None if self.closing.is_some() => Err(CarrierError::Closed),
             _ => Ok(()),
         }
     }
@@ -76,13 +78,13 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
     pub(super) fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError<T::Error>>> {
         let outcome = match self.closing.take().unwrap_or_else(|| self.start_closing()) {
             Closing::Over(outcome) => outcome,
-            Closing::Under { mut deadline, mut said } => {
+            Closing::Under { mut deadline, mut parting } => {
                 let timed_out = Pin::new(&mut deadline).poll(cx).is_ready();
-                match self.poll_end(cx, &mut said) {
+                match self.poll_end(cx, &mut parting) {
                     Poll::Ready(outcome) => outcome,
                     Poll::Pending if timed_out => Err(CarrierError::TimedOut(Phase::Close)),
                     Poll::Pending => {
-                        self.closing = Some(Closing::Under { deadline, said });
+                        self.closing = Some(Closing::Under { deadline, parting });
                         return Poll::Pending;
                     }
                 }
@@ -102,7 +104,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
         self.pulse.stop();
         self.drained.clear();
         self.out.leave();
-        Closing::Under { deadline, said: false }
+        Closing::Under { deadline, parting: None }
     }
 
     /// How clean an end was that came before the close.
@@ -121,18 +123,20 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
         said && [&self.recv_error, &self.send_error].into_iter().flatten().all(gone)
     }
 
-    fn poll_end(&mut self, cx: &mut Context<'_>, said: &mut bool) -> Poll<Result<(), CarrierError<T::Error>>> {
-        if !*said {
+    fn poll_end(&mut self, cx: &mut Context<'_>, parting: &mut Option<T>) -> Poll<Result<(), CarrierError<T::Error>>> {
+        if parting.is_none() {
             ready!(self.poll_saying(cx));
-            *said = true;
+            *parting = self.track.take();
         }
         self.slots.writer().register(cx.waker());
-        let Some(track) = &mut self.track else { return Poll::Ready(self.ended_before()) };
+        let Some(track) = parting else { return Poll::Ready(self.ended_before()) };
         let Err(error) = ready!(track.poll_close(&mut Context::from_waker(self.slots.waker()))) else {
             return Poll::Ready(self.ended_before());
         };
-        // A peer that left at the same time is no failure: its goodbye may be among what has arrived.
-        self.take_in();
+        self.track = parting.take();
+        // A peer that left at the same time is no failure: its goodbye may be among what has arrived. After that the track says
+        // that it is closed, which is this end's doing.
+        self.take_arrived();
         let error = self.ended(error);
         self.send_error.get_or_insert(error);
         Poll::Ready(self.ended_before())

@@ -162,7 +162,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> StreamCarrier<T> {
         self.link.peer_incarnation
     }
 
-    /// The track below, for its limits and addresses; `None` once it has ended.
+    /// The track below, for its limits and addresses; `None` once it has ended, or is closing.
     pub fn track(&self) -> Option<&T> {
         self.link.track.as_ref()
     }

@@ -320,7 +320,7 @@ where
 
     /// Takes back what the peer has read, or never will.
     fn collect(&mut self) {
-        let over = self.messages.track.is_none() || self.messages.peer_left || self.messages.is_closing();
+        let over = self.messages.track.is_none() || self.messages.peer_left;
         let read = self.messages.lends.take_back();
         let read = if planted::is(Bug::Rendezvous) { read * 2 } else { read };
         let count = if over { self.lent.len() } else { read };

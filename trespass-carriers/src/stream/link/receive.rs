@@ -127,7 +127,15 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
 
     /// Takes in what has arrived, for the sake of the credits that come with it. Bytes wait for whoever reads.
     pub(in crate::stream) fn take_in(&mut self) {
+        if let Some(error) = self.take_arrived() {
+            self.track_ended(error);
+        }
+    }
+
+    /// The same, and no conclusions: how the track has ended, if it has.
+    pub(in crate::stream) fn take_arrived(&mut self) -> Option<T::Error> {
         let mut any = false;
+        let mut end = None;
         while let Some(track) = &mut self.track {
             match track.try_recv() {
                 Ok(frame) => match self.admit(&frame) {
@@ -136,12 +144,16 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
                     Err(_) => break,
                 },
                 Err(TryError::WouldBlock) => break,
-                Err(TryError::Failed(error)) => self.track_ended(error),
+                Err(TryError::Failed(error)) => {
+                    end = Some(error);
+                    break;
+                }
             }
             any = true;
         }
         if any {
             self.arrivals.reader().wake();
         }
+        end
     }
 }
