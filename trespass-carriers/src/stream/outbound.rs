@@ -207,7 +207,8 @@ impl<'a, 'b> Slices<'a, 'b> {
             }
             (self.slices, self.at) = (rest, 0);
         }
-        self.left -= copied;
+        // With the bug more is copied than there is.
+        self.left = if planted::is(Bug::Gathered) { self.left.saturating_sub(copied) } else { self.left - copied };
         copied
     }
 }

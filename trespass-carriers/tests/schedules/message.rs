@@ -127,10 +127,10 @@ pub(crate) fn small_tracks(dice: &mut Dice) -> MockConfig {
         .with_max_message([128, 200, 256][dice.index(3)])
 }
 
-/// How often to beat: mostly never, since a beat wakes whoever is forgotten, and hides it; else so often that beats are among
-/// all that is sent.
+/// How often to beat: mostly never, since a beat wakes whoever is forgotten, and hides it; else so often that some are sent
+/// before all is said, and not so often that those who wait for a deadline of seconds do nothing else.
 pub(crate) fn beats(dice: &mut Dice) -> Option<Duration> {
-    dice.one_in(4).then(|| Duration::from_micros(200 + dice.below(5000)))
+    dice.one_in(8).then(|| Duration::from_micros(1000 + dice.below(20_000)))
 }
 
 /// How many messages may be kept for as long as one likes.

@@ -81,12 +81,8 @@ impl Sends for RendezvousEnd {
                 let start = dice.index(region.len() - data.len() + 1);
                 region[start..start + data.len()].copy_from_slice(data);
                 self.away.push(region.to_vec());
-                let sent = sending.wait(self.carrier.send_region(region, start..start + data.len())).await;
-                if sent.is_none() {
-                    // Withdrawn with its memory.
-                    self.away.pop();
-                }
-                sent
+                // One that is withdrawn gives its memory back too.
+                sending.wait(self.carrier.send_region(region, start..start + data.len())).await
             }
         };
         self.take_back();
