@@ -209,7 +209,7 @@ fn every_carrier_says_what_it_may_take() {
     assert!(of(&config) >= config.spill_limit + config.pool_limit + 2 * config.max_message);
     assert!(of(&config.clone().with_spill_limit(32 << 20)) > of(&config));
     assert!(of(&config.clone().with_pool_limit(128 << 20)) > of(&config));
-    assert!(of(&config.clone().with_max_message(128 << 20)) > of(&config));
+    assert!(of(&config.clone().with_max_message(2 << 30)) > of(&config));
     let all = config.clone().with_spill_limit(usize::MAX).with_pool_limit(usize::MAX).with_max_message(usize::MAX);
     assert_eq!(of(&all), usize::MAX);
     let lending = RendezvousConfig::new(MockFabric::new());

@@ -86,6 +86,8 @@ faults! {
     LosesSendWakeUps => waking::a_slot_wakes_the_latest_waker, "a wake-up was lost";
     /// The first waker stays, until it is woken.
     KeepsTheFirstWaker => waking::a_message_wakes_the_latest_waker, "a wake-up was lost";
+    /// A look that finds nothing forgets who waits.
+    LookForgetsTheWaker => waking::a_look_takes_no_waker_away, "after a look";
     /// The first waker stays for ever.
     KeepsTheFirstWakerForGood => waking::a_new_waker_at_every_poll_will_do, "";
     /// What came between a `try_recv` and the poll is not looked for.
@@ -170,6 +172,8 @@ faults! {
     NobodyThereHangs => connections::nobody_there_fails_in_time, "never became ready";
     /// A request that is dropped is not answered, or late.
     DroppedRequestIsSilent => connections::a_refused_request_is_refused, "never became ready";
+    /// A request that is put off hears nothing.
+    BusyIsSilent => connections::a_request_that_is_put_off_is_told, "never became ready";
     /// A connect has no deadline.
     HandshakeHasNoDeadline => connections::an_unanswered_connect_times_out, "never became ready";
     /// A connect that was dropped is answered all the same.
@@ -222,6 +226,14 @@ pub(crate) const ALSO: &[(Fault, &str, &str)] = &[
     (Fault::DeathIsDisconnected, "carriers::nonsense_in_a_handshake_is_survived", "the end of the track after"),
     (Fault::DropDoesNotEnd, "carriers::nonsense_in_a_conversation_is_survived", "never became ready"),
     (Fault::DropDoesNotEnd, "carriers::random_frames_are_survived", "never became ready"),
+    (Fault::Invents, "carriers::a_peer_that_stands_still_is_found", "a peer that stands still"),
+    (Fault::LosesWithdrawals, "carriers::a_limit_to_one_call_loses_nothing", "in the middle of a message"),
+    (Fault::LosesCredits, "carriers::a_limit_to_one_call_loses_nothing", "never became ready"),
+    (Fault::BusyIsSilent, "servers::a_server_keeps_its_limits", "a peer too many"),
+    (Fault::DropDoesNotEnd, "servers::handshakes_go_on_side_by_side", "peers beside a silent one"),
+    (Fault::LosesGoodbyes, "servers::handshakes_fail_alone", "no goodbye"),
+    (Fault::ClosedListenerGoesOn, "servers::a_drain_ends_with_a_goodbye_or_its_deadline", "a server that drains"),
+    (Fault::LosesGoodbyes, "servers::a_drain_ends_with_a_goodbye_or_its_deadline", "no goodbye"),
     (Fault::Drops, MODEL, SEED),
     (Fault::Duplicates, MODEL, SEED),
     (Fault::Swaps, MODEL, SEED),

@@ -63,8 +63,8 @@ fn property(name: &str) -> Property<BrokenHarness> {
 
 #[test]
 fn every_property_catches_something() {
-    for property in properties::<BrokenHarness>() {
-        let caught = TABLE.iter().chain(ALSO).any(|(_, name, _)| *name == property.to_string());
-        assert!(caught, "no fault is there for {property}: can it fail at all?");
-    }
+    let is_caught = |name: &str| TABLE.iter().chain(ALSO).any(|(_, listed, _)| *listed == name);
+    let names = properties::<BrokenHarness>().into_iter().map(|property| property.to_string());
+    let missing: Vec<_> = names.filter(|name| !is_caught(name)).collect();
+    assert!(missing.is_empty(), "no fault is there for {missing:?}: can they fail at all?");
 }

@@ -57,6 +57,9 @@ impl RecvSide for BrokenReceiver {
         let deaf = if self.own.is(Fault::StalledSenderIsNotWoken) { Deaf::Everybody } else { Deaf::Nobody };
         let result = unheard(deaf, || toy.try_recv());
         self.looked = matches!(result, Err(TryError::WouldBlock));
+        if self.looked && self.own.is(Fault::LookForgetsTheWaker) {
+            self.own.tap.forget();
+        }
         match result {
             Ok(buf) => {
                 if self.own.is(Fault::ShowsReceivedBytes) {

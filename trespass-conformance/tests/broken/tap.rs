@@ -64,6 +64,13 @@ impl Tap {
     }
 }
 
+impl Tap {
+    /// Nobody waits any more.
+    pub(crate) fn forget(&self) {
+        self.waiting.lock().expect("no panic under this lock").take();
+    }
+}
+
 impl Wake for Tap {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
