@@ -173,7 +173,7 @@ faults! {
     /// A request that is dropped is not answered, or late.
     DroppedRequestIsSilent => connections::a_refused_request_is_refused, "never became ready";
     /// A request that is put off hears nothing.
-    BusyIsSilent => connections::a_request_that_is_put_off_is_told, "never became ready";
+    BusyIsSilent => connections::a_request_that_is_put_off_is_told, "a connect to somebody busy";
     /// A connect has no deadline.
     HandshakeHasNoDeadline => connections::an_unanswered_connect_times_out, "never became ready";
     /// A connect that was dropped is answered all the same.
