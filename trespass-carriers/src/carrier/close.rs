@@ -92,8 +92,9 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     /// How clean an end was that came before the close.
     fn ended_before(&self) -> Result<(), CarrierError<T::Error>> {
         match (&self.recv_error, self.out.error()) {
-            (Some(error), _) => Err(error.clone()),
-            (None, Some(error)) if !self.peer_left => Err(error.clone()),
+            // That one comes of the close itself.
+            (Some(error), _) if !matches!(error, CarrierError::Closed) => Err(error.clone()),
+            (_, Some(error)) if !self.peer_left => Err(error.clone()),
             _ => Ok(()),
         }
     }

@@ -293,12 +293,12 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
 
     /// What receiving ends with.
     #[cold]
-    fn end(&self) -> Result<Option<Message<T>>, TryError<CarrierError<T::Error>>> {
+    fn end(&mut self) -> Result<Option<Message<T>>, TryError<CarrierError<T::Error>>> {
         match &self.recv_error {
             Some(CarrierError::Disconnected) if planted::is(Bug::Close) => Ok(None),
-            Some(error) => Err(TryError::Failed(error.clone())),
             None if self.inbox.finished() => Ok(None),
-            None => Err(TryError::Failed(CarrierError::Closed)),
+            // Without an error it is a close of this end that is under way; and what was told once is told again.
+            _ => Err(TryError::Failed(self.recv_error.get_or_insert(CarrierError::Closed).clone())),
         }
     }
 }

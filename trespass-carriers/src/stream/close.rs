@@ -111,8 +111,10 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
     fn ended_before(&self) -> Result<(), CarrierError<T::Error>> {
         match (&self.recv_error, &self.send_error) {
             _ if self.ended_well() => Ok(()),
-            (Some(error), _) | (None, Some(error)) => Err(error.clone()),
-            (None, None) => Ok(()),
+            // Without an error of its own, reading was ended by the close itself.
+            (Some(error), _) if !matches!(error, CarrierError::Closed) => Err(error.clone()),
+            (_, Some(error)) => Err(error.clone()),
+            (_, None) => Ok(()),
         }
     }
 

@@ -73,8 +73,9 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
 
     /// What reading ends with.
     #[cold]
-    fn end(&self) -> Result<Option<T::RecvBuf>, TryError<CarrierError<T::Error>>> {
-        Err(TryError::Failed(self.recv_error.clone().unwrap_or(CarrierError::Closed)))
+    fn end(&mut self) -> Result<Option<T::RecvBuf>, TryError<CarrierError<T::Error>>> {
+        // Without an error it is a close of this end that is under way; and what was told once is told again.
+        Err(TryError::Failed(self.recv_error.get_or_insert(CarrierError::Closed).clone()))
     }
 
     /// Checks a frame, and does what it says. Whether it has bytes.
