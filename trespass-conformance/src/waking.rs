@@ -68,13 +68,20 @@ pub fn a_slot_wakes_the_latest_waker<H: Harness>(h: &H) {
 pub fn a_look_takes_no_waker_away<H: Harness>(h: &H) {
     let mut pair = pair(h);
     for id in 0..h.many(30) as u64 {
-        let receiver = Counter::new();
-        let ready = pair.server.poll_recv_ready(&mut Context::from_waker(&receiver.waker()));
-        assert!(ready.is_pending(), "ready, though nothing was sent");
-        assert!(now(pair.server.try_recv()).is_none(), "something arrived that nobody sent");
-        send_until_woken(h, &mut pair.client, id, &receiver, format_args!("message {id}, after a look"));
-        drop(now(pair.server.try_recv()).expect("woken, and no message"));
-        drain(h, &mut pair.server);
+        for attempt in 0.. {
+            let receiver = Counter::new();
+            let ready = pair.server.poll_recv_ready(&mut Context::from_waker(&receiver.waker()));
+            assert!(ready.is_pending(), "ready, though nothing was sent");
+            assert!(now(pair.server.try_recv()).is_none(), "something arrived that nobody sent");
+            send_until_woken(h, &mut pair.client, id, &receiver, format_args!("message {id}, after a look"));
+            let woken_for = now(pair.server.try_recv());
+            drain(h, &mut pair.server);
+            if woken_for.is_some() {
+                break;
+            }
+            // A datagram that is none of the track's may wake it: one of the handshake, that came late.
+            assert!(!lossless::<H>() && attempt < 5, "woken, and no message");
+        }
 
         let mut bufs = reserve_all(&mut pair.client, 8);
         let sender = Counter::new();
