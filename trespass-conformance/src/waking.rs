@@ -69,9 +69,12 @@ pub fn a_look_takes_no_waker_away<H: Harness>(h: &H) {
     let mut pair = pair(h);
     for id in 0..h.many(30) as u64 {
         for attempt in 0.. {
+            // The first poll may wake at once: where receives were posted again there is something to look at.
             let receiver = Counter::new();
-            let ready = pair.server.poll_recv_ready(&mut Context::from_waker(&receiver.waker()));
-            assert!(ready.is_pending(), "ready, though nothing was sent");
+            for waiting in [&Counter::new(), &receiver] {
+                let ready = pair.server.poll_recv_ready(&mut Context::from_waker(&waiting.waker()));
+                assert!(ready.is_pending(), "ready, though nothing was sent");
+            }
             assert!(now(pair.server.try_recv()).is_none(), "something arrived that nobody sent");
             send_until_woken(h, &mut pair.client, id, &receiver, format_args!("message {id}, after a look"));
             let woken_for = now(pair.server.try_recv());
@@ -79,7 +82,7 @@ pub fn a_look_takes_no_waker_away<H: Harness>(h: &H) {
             if woken_for.is_some() {
                 break;
             }
-            // A datagram that is none of the track's may wake it: one of the handshake, that came late.
+            // One that was under way before, and is taken by now, may wake late.
             assert!(!lossless::<H>() && attempt < 5, "woken, and no message");
         }
 
