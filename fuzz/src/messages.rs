@@ -68,6 +68,56 @@ pub(crate) trait Carrier: Sized {
     fn poll_returned(&mut self, cx: &mut Context<'_>) -> Poll<Option<MockRegion>>;
 }
 
+/// What carriers of messages have by the same names: their own methods.
+macro_rules! own_methods {
+    () => {
+        fn try_recv(&mut self) -> Result<Option<Self::Message>, TryError<Error>> {
+            self.try_recv()
+        }
+
+        fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Self::Message>, Error>> {
+            self.poll_recv(cx)
+        }
+
+        fn send<'a>(&'a mut self, data: &'a [u8]) -> Sending<'a, MockTrack> {
+            self.send(data)
+        }
+
+        fn try_reserve(&mut self, len: usize) -> Result<MessageBuf<MockTrack>, TryError<Error>> {
+            self.try_reserve(len)
+        }
+
+        fn send_buf(&mut self, buf: MessageBuf<MockTrack>) -> Result<(), Error> {
+            self.send_buf(buf).map_err(|unsent| unsent.error)
+        }
+
+        fn flush(&mut self) -> Result<(), Error> {
+            self.flush()
+        }
+
+        fn poll_send_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+            self.poll_send_ready(cx)
+        }
+
+        fn finish(&mut self) -> Finishing<'_, MockTrack> {
+            self.finish()
+        }
+
+        fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+            trespass_core::Carrier::poll_close(self, cx)
+        }
+
+        fn is_over(&self) -> bool {
+            self.track().is_none()
+        }
+
+        fn max_message(&self) -> usize {
+            self.max_message()
+        }
+    };
+}
+pub(super) use own_methods;
+
 impl Carrier for MessageCarrier<MockTrack> {
     type Message = trespass_carriers::Message<MockTrack>;
 
@@ -80,49 +130,7 @@ impl Carrier for MessageCarrier<MockTrack> {
         MessageCarrier::open(track, role, config)
     }
 
-    fn try_recv(&mut self) -> Result<Option<Self::Message>, TryError<Error>> {
-        self.try_recv()
-    }
-
-    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Self::Message>, Error>> {
-        self.poll_recv(cx)
-    }
-
-    fn send<'a>(&'a mut self, data: &'a [u8]) -> Sending<'a, MockTrack> {
-        self.send(data)
-    }
-
-    fn try_reserve(&mut self, len: usize) -> Result<MessageBuf<MockTrack>, TryError<Error>> {
-        self.try_reserve(len)
-    }
-
-    fn send_buf(&mut self, buf: MessageBuf<MockTrack>) -> Result<(), Error> {
-        self.send_buf(buf).map_err(|unsent| unsent.error)
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        self.flush()
-    }
-
-    fn poll_send_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll_send_ready(cx)
-    }
-
-    fn finish(&mut self) -> Finishing<'_, MockTrack> {
-        self.finish()
-    }
-
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        trespass_core::Carrier::poll_close(self, cx)
-    }
-
-    fn is_over(&self) -> bool {
-        self.track().is_none()
-    }
-
-    fn max_message(&self) -> usize {
-        self.max_message()
-    }
+    own_methods!();
 
     fn lends(&self) -> bool {
         false

@@ -10,7 +10,7 @@ use trespass_carriers::{
 use trespass_core::{Access, MemoryFabric, Region, RemoteWindow, Role, SharedRegion, TryError, Window};
 use trespass_mock::{MockFabric, MockRegion, MockSharedRegion, MockTrack, MockWindow};
 
-use super::messages::{Carrier, converse};
+use super::messages::{Carrier, converse, own_methods};
 use super::raw::Error;
 
 /// A [`RendezvousCarrier`]: the script is that of [`messages`](super::messages()).
@@ -61,49 +61,7 @@ impl Carrier for RendezvousCarrier<MockFabric> {
         RendezvousCarrier::open(track, role, config)
     }
 
-    fn try_recv(&mut self) -> Result<Option<Self::Message>, TryError<Error>> {
-        self.try_recv()
-    }
-
-    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Self::Message>, Error>> {
-        self.poll_recv(cx)
-    }
-
-    fn send<'a>(&'a mut self, data: &'a [u8]) -> Sending<'a, MockTrack> {
-        self.send(data)
-    }
-
-    fn try_reserve(&mut self, len: usize) -> Result<MessageBuf<MockTrack>, TryError<Error>> {
-        self.try_reserve(len)
-    }
-
-    fn send_buf(&mut self, buf: MessageBuf<MockTrack>) -> Result<(), Error> {
-        self.send_buf(buf).map_err(|unsent| unsent.error)
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        self.flush()
-    }
-
-    fn poll_send_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll_send_ready(cx)
-    }
-
-    fn finish(&mut self) -> Finishing<'_, MockTrack> {
-        self.finish()
-    }
-
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        trespass_core::Carrier::poll_close(self, cx)
-    }
-
-    fn is_over(&self) -> bool {
-        self.track().is_none()
-    }
-
-    fn max_message(&self) -> usize {
-        self.max_message()
-    }
+    own_methods!();
 
     fn lends(&self) -> bool {
         self.lends()

@@ -31,7 +31,8 @@ pub struct ServerConfig {
     pub max_handshakes: usize,
     /// How many bytes all peers together may take at most, handshakes included: for each the slots of its track, as
     /// [`Limits`](trespass_core::Limits) say, and [`Carrier::most_memory`](trespass_core::Carrier::most_memory). That is what peers
-    /// could make this end take, not what it takes: set the carrier's limits first. Default: no bound but the one by `max_peers`.
+    /// could make this end take, not what it takes: set the carrier's limits first (a `MessageCarrier` counts with twice its
+    /// `max_message`, so as it is by default with more than 2 GiB). Default: no bound but the one by `max_peers`.
     pub max_memory: usize,
     /// What becomes of a peer too many.
     pub excess: Excess,
