@@ -119,10 +119,10 @@ where
 
     /// Queues the reads that have not been, as far as there are permits.
     fn begin(&mut self) -> Result<(), TryError<CarrierError<F::Error>>> {
-        let Some(track) = &mut self.messages.track else {
-            let error = self.messages.why_not();
-            return Err(TryError::Failed(self.lost(error)));
-        };
+        if self.fetching.iter().all(|fetching| fetching.into.is_none()) {
+            return Ok(());
+        }
+        let Some(track) = &mut self.messages.track else { return Err(TryError::Failed(self.gone())) };
         let mut outcome = Ok(());
         let mut queued = false;
         for Fetching { from, into } in self.fetching.iter_mut().filter(|fetching| fetching.into.is_some()) {
@@ -156,7 +156,7 @@ where
             Ok(()) | Err(TryError::WouldBlock) => {}
             Err(error) => return Err(error),
         }
-        let Some(track) = &mut self.messages.track else { return Err(TryError::Failed(CarrierError::Closed)) };
+        let Some(track) = &mut self.messages.track else { return Err(TryError::Failed(self.gone())) };
         let len = self.fetching.front().map_or(0, |fetching| fetching.from.len());
         match track.try_complete() {
             Ok(Completed::Memory { region, result: Ok(()), .. }) => Ok(RendezvousMessage::read(region, len)),
@@ -212,6 +212,13 @@ where
         // What fails here fails again when the application asks for the next.
         let _ = self.begin();
         message
+    }
+
+    /// The track has ended, and what it was reading will not come.
+    #[cold]
+    fn gone(&mut self) -> CarrierError<F::Error> {
+        let error = self.messages.why_not();
+        self.lost(error)
     }
 
     #[cold]
