@@ -174,7 +174,7 @@ pub(crate) fn converse<C: Carrier>(script: &[u8]) {
     let Ends { mut clock, role, fabric, track, mut peer } = ends(&mut script);
     let (config, memory) = config(byte(&mut script));
     let (longest, nervous) = (config.max_message, config.idle_timeout.is_some());
-    let sort = Sort { carrier: 1, features: super::raw::RENDEZVOUS };
+    let sort = Sort { carrier: 1, features: super::raw::RENDEZVOUS, headless: MESSAGE };
     let mut meter = Meter::new(memory);
     let opening = meter.run(|| C::open(&fabric, track, role, config));
     let Some(carrier) = shake(&mut clock, &mut peer, sort, &mut script, opening) else { return };

@@ -46,6 +46,10 @@ pub(crate) struct Raw {
     window: u64,
     /// All credits that it spoke of were true, and it kept to those that it had.
     pub(crate) honest: bool,
+    /// What kind a frame without a header is, where it said that it knows such.
+    bare: Option<u8>,
+    /// What kind it would be.
+    headless: u8,
 }
 
 /// Sizes, by the first byte of a script: a few, so that everything fills up.
@@ -61,7 +65,17 @@ pub(crate) fn ends(script: &mut Unstructured<'_>) -> Ends {
     let other = net.fabric(config.with_send_slots(64)).expect("sizes that will do");
     let (track, peer) = connect(&fabric, &other, role);
     let window = window as u64;
-    let peer = Raw { fabric: other, track: Some(peer), other: role, sent: 0, granted: 1, window, honest: true };
+    let peer = Raw {
+        fabric: other,
+        track: Some(peer),
+        other: role,
+        sent: 0,
+        granted: 1,
+        window,
+        honest: true,
+        bare: None,
+        headless: 0,
+    };
     Ends { clock, role, fabric, track, peer }
 }
 
@@ -84,10 +98,14 @@ fn connect(ours: &MockFabric, theirs: &MockFabric, role: Role) -> (MockTrack, Mo
 pub(crate) struct Sort {
     pub(crate) carrier: u16,
     pub(crate) features: u64,
+    /// The kind of its frames that may be without a header.
+    pub(crate) headless: u8,
 }
 
 /// The bit of carriers that lend.
 pub(crate) const RENDEZVOUS: u64 = 1 << 8;
+/// The bit of those that know frames without a header, beside a word.
+const BARE: u64 = 1 << 9;
 
 /// Shakes hands with a carrier, as the script wants: see [`greeting`]. `None` where that came to nothing, by an error that
 /// is right.
@@ -99,6 +117,7 @@ pub(crate) fn shake<C>(
     opening: impl Future<Output = Result<C, Error>>,
 ) -> Option<C> {
     let (greeting, honest) = greeting(peer, sort, script);
+    peer.headless = sort.headless;
     let mut opening = std::pin::pin!(opening);
     let mut said = false;
     let meanwhile = || {
@@ -128,9 +147,9 @@ pub(crate) fn shake<C>(
 ///
 /// | byte | |
 /// |---|---|
-/// | 0 | bits 0–1: longest message; 2–3: longest in one frame; 4: longer than it need be; 5: what else it knows; 6: it bears no silence |
+/// | 0 | bits 0–1: longest message; 2–3: longest in one frame; 4: longer than it need be; 5: what else it knows; 6: it bears no silence; 7: it knows no bare frames |
 /// | 1 | to 191: as it should be; to 239: with some bytes changed, in pairs of place and difference, and perhaps cut short; else bytes as they are |
-fn greeting(peer: &Raw, sort: Sort, script: &mut Unstructured<'_>) -> (Vec<u8>, bool) {
+fn greeting(peer: &mut Raw, sort: Sort, script: &mut Unstructured<'_>) -> (Vec<u8>, bool) {
     let (choice, spoil) = (byte(script), byte(script));
     let kind = if peer.other == Role::Acceptor { HELLO } else { WELCOME };
     let frame = peer.frame_len();
@@ -138,6 +157,8 @@ fn greeting(peer: &Raw, sort: Sort, script: &mut Unstructured<'_>) -> (Vec<u8>, 
     let eager = [frame - 8, 16, 0, 40][usize::from(choice >> 2 & 3)].min(longest as u32);
     let (tail, features) =
         (usize::from(choice >> 4 & 1) * 8, if choice >> 5 & 1 == 0 { sort.features } else { 1 << 40 });
+    peer.bare = (choice >> 7 == 0).then_some(sort.headless);
+    let features = features | peer.bare.map_or(0, |_| BARE);
     let mut bytes = [[kind, 0, 0, 0], peer.posted().to_le_bytes(), *b"tres", *b"pass", [1, 0, 1, 0]].concat();
     bytes.extend((64 + tail as u16).to_le_bytes());
     bytes.extend(sort.carrier.to_le_bytes());
@@ -186,29 +207,47 @@ impl Raw {
 
     /// Sends bytes as they are. Whether the track took them.
     pub(crate) fn say(&mut self, bytes: &[u8]) -> bool {
+        self.put(bytes, None)
+    }
+
+    fn put(&mut self, bytes: &[u8], word: Option<u32>) -> bool {
         let may = self.may_say();
         let Some(track) = &mut self.track else { return false };
         let Ok(mut buf) = track.try_reserve(bytes.len()) else { return false };
         buf.copy_from_slice(bytes);
-        let said = track.send(buf).is_ok() && track.flush().is_ok();
+        let sent = match word {
+            None => track.send(buf).is_ok(),
+            Some(word) => track.send_immediate(buf, word).is_ok(),
+        };
+        let said = sent && track.flush().is_ok();
         self.sent += u64::from(said);
         self.honest &= may || !said;
         said
     }
 
-    /// A frame that says `more` credits than it should, with as much of `body` as will go. What was said, if it was.
+    /// A frame that says `more` credits than it should, with as much of `body` as will go: without a header, if it may be and its length
+    /// is even. What was said, if it was, with the header.
     pub(crate) fn frame(&mut self, kind: u8, more: i8, body: &[u8]) -> Option<Vec<u8>> {
-        let body = &body[..body.len().min(self.frame_len().saturating_sub(8) as usize)];
+        let bare = self.bare == Some(kind) && body.len() % 2 == 0;
+        let room = self.frame_len().saturating_sub(if bare { 0 } else { 8 });
+        let body = &body[..body.len().min(room as usize)];
         let credits = self.posted().wrapping_add_signed(more.into());
         let frame = [&[kind, 0, 0, 0], credits.to_le_bytes().as_slice(), body].concat();
-        let said = self.say(&frame);
+        let said = if bare { self.put(body, Some(credits)) } else { self.say(&frame) };
         self.honest &= more == 0 || !said;
         said.then_some(frame)
     }
 
-    /// The carrier's next frame, if there is one.
+    /// The carrier's next frame, if there is one, with a header.
     pub(crate) fn hear(&mut self) -> Option<Vec<u8>> {
-        let frame = self.track.as_mut()?.try_recv().ok()?.to_vec();
+        let buf = self.track.as_mut()?.try_recv().ok()?;
+        let frame = match buf.immediate() {
+            None => buf.to_vec(),
+            Some(credits) => {
+                assert!(self.bare.is_some() || !self.honest, "a bare frame, to one that knows none");
+                [&[self.headless, 0, 0, 0], credits.to_le_bytes().as_slice(), &buf].concat()
+            }
+        };
         let credits = frame.get(4..8).and_then(|credits| credits.first_chunk()).expect("eight bytes at least");
         self.granted += u64::from(u32::from_le_bytes(*credits).wrapping_sub(self.granted as u32));
         assert!(self.granted <= self.sent + self.window, "it grants {}, after {} frames", self.granted, self.sent);

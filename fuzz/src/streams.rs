@@ -46,7 +46,7 @@ pub fn streams(script: &[u8]) {
     let nervous = config.idle_timeout.is_some();
     let mut meter = Meter::new(MEMORY);
     let opening = meter.run(|| StreamCarrier::open(track, role, config));
-    let sort = Sort { carrier: 2, features: 0 };
+    let sort = Sort { carrier: 2, features: 0, headless: BYTES };
     let Some(stream) = shake(&mut clock, &mut peer, sort, &mut script, opening) else { return };
     let (told, heard) = (Told::default(), Told::default());
     let mut talk = Talk {

@@ -45,6 +45,12 @@ pub enum CarrierError<E> {
     /// An item was given to a sink that was not ready: poll it first. Kind `Busy`.
     #[error("the sink keeps an item already: wait until it is ready before the next one")]
     NotReady,
+    /// The track does not carry immediate data, and had said that it does ([`carries_immediate`]): a fault of its implementation. Kind
+    /// `Protocol`.
+    ///
+    /// [`carries_immediate`]: trespass_core::SendSide::carries_immediate
+    #[error("the track said that it carries immediate data, and does not: a fault of its implementation")]
+    NotCarried,
     /// This end has finished or closed, or the peer has left. Kind `Closed`.
     #[error("the carrier is closed")]
     Closed,
@@ -61,7 +67,7 @@ impl<E: TransportError> TransportError for CarrierError<E> {
             Self::TimedOut(_) => ErrorKind::TimedOut,
             Self::Disconnected => ErrorKind::Disconnected,
             Self::Oversize { .. } => ErrorKind::Oversize,
-            Self::Protocol(_) => ErrorKind::Protocol,
+            Self::Protocol(_) | Self::NotCarried => ErrorKind::Protocol,
             Self::ForeignBuffer => ErrorKind::ForeignBuffer,
             Self::OutOfMemory(_) => ErrorKind::ResourceLimit,
             Self::NotReady => ErrorKind::Busy,

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::error::Refusal;
-use crate::wire::{HEADER, KNOWN_FEATURES, MAX_WINDOW, MIN_FRAME, MIN_WINDOW, Offer};
+use crate::wire::{BARE, HEADER, KNOWN_FEATURES, MAX_WINDOW, MIN_FRAME, MIN_WINDOW, Offer};
 
 /// What both ends can live with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub(crate) struct Agreement {
     pub(crate) version: u16,
     /// The longest frame that this end may send, in bytes.
     pub(crate) send_frame: usize,
+    /// How many bytes of header whole messages, and the bytes of streams, have: none where they are bare.
+    pub(crate) head: usize,
     /// The longest message that this end may send as one frame.
     pub(crate) eager_limit: usize,
     /// The longest message, either way.
@@ -52,7 +54,10 @@ pub(crate) fn agree(ours: &Offer, theirs: &Offer) -> Result<Agreement, Refusal> 
     }
     let send_frame = ours.max_frame.min(theirs.max_frame);
     let max_message = ours.max_message.min(theirs.max_message);
-    let eager_limit = u64::from(theirs.eager_limit.min(send_frame - HEADER as u32)).min(max_message);
+    let features = ours.optional & theirs.optional;
+    let head = if features & BARE != 0 { 0 } else { HEADER };
+    let frame_limit = send_frame - head as u32;
+    let eager_limit = u64::from(frame_limit.min(theirs.eager_limit + (HEADER - head) as u32)).min(max_message);
     Ok(Agreement {
         version,
         send_frame: send_frame as usize,
@@ -61,7 +66,8 @@ pub(crate) fn agree(ours: &Offer, theirs: &Offer) -> Result<Agreement, Refusal> 
         max_message: max_message as usize,
         peer_window: theirs.window,
         peer_idle: (theirs.idle_millis > 0).then(|| Duration::from_millis(theirs.idle_millis.into())),
-        features: ours.optional & theirs.optional,
+        features,
+        head,
         peer_incarnation: theirs.incarnation,
     })
 }

@@ -91,7 +91,10 @@ impl<B: Deref<Target = [u8]>> Inbox<B> {
     pub(crate) fn open(&mut self, frame: Frame, buf: B) -> Result<Option<Payload<B>>, OutOfMemory> {
         match frame {
             _ if self.discarding => Ok(None),
-            Frame::Message { .. } => Ok(Some(Payload::Direct(buf))),
+            Frame::Message { len } => {
+                let head = head_of(&buf, len);
+                Ok(Some(Payload::Direct(buf, head)))
+            }
             Frame::Lend(window) => Ok(Some(Payload::Lent(window))),
             _ => Ok(self.assemble(frame, &buf)?.map(Payload::Pooled)),
         }
@@ -151,7 +154,7 @@ impl<B: Deref<Target = [u8]>> Inbox<B> {
             let whole = match frame {
                 Frame::Message { len } => {
                     let mut copy = self.pool.take(len).ok_or(OutOfMemory(len))?;
-                    copy.append(buf.get(HEADER..).unwrap_or_default());
+                    copy.append(buf.get(head_of(&buf, len)..).unwrap_or_default());
                     Some(copy)
                 }
                 _ => self.assemble(frame, &buf)?,
@@ -219,10 +222,15 @@ impl<B: Deref<Target = [u8]>> Inbox<B> {
     }
 }
 
+/// Where a message of `len` bytes begins in its frame, which it fills to the end.
+pub(crate) fn head_of(frame: &[u8], len: usize) -> usize {
+    frame.len().saturating_sub(len)
+}
+
 /// What a stored message takes up, in bytes, beyond the track's own buffers.
 fn footprint<B>(payload: &Payload<B>) -> usize {
     match payload {
-        Payload::Direct(_) | Payload::Lent(_) => 0,
+        Payload::Direct(..) | Payload::Lent(_) => 0,
         Payload::Pooled(bytes) => cost(bytes.bytes().len()),
     }
 }

@@ -6,7 +6,6 @@ use std::ops::{Deref, DerefMut};
 use trespass_core::{RecvSide, RemoteWindow, SendBuf, SendSide};
 
 use crate::pool::Pooled;
-use crate::wire::HEADER;
 
 /// A received message, owned.
 ///
@@ -26,8 +25,8 @@ pub struct Message<T: RecvSide> {
 /// A message without the name of its track.
 #[derive(Debug)]
 pub(crate) enum Payload<B> {
-    /// As it arrived, header and all.
-    Direct(B),
+    /// As it arrived, and where the message begins in it: behind a header, or at once.
+    Direct(B, usize),
     /// Put together, or copied out.
     Pooled(Pooled),
     /// Still with the peer, to be read. Only where that was agreed, and then it never leaves the crate.
@@ -40,7 +39,7 @@ impl<B: Deref<Target = [u8]>> Payload<B> {
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             // Never shorter than its header: it was parsed.
-            Self::Direct(buf) => buf.get(HEADER..).unwrap_or_default(),
+            Self::Direct(buf, head) => buf.get(*head..).unwrap_or_default(),
             Self::Pooled(bytes) => bytes.bytes(),
             Self::Lent(_) => &[],
         }
@@ -79,7 +78,7 @@ impl<T: RecvSide> Message<T> {
 
     /// Whether it keeps a receive slot of the track.
     pub fn is_direct(&self) -> bool {
-        matches!(self.payload, Payload::Direct(_))
+        matches!(self.payload, Payload::Direct(..))
     }
 }
 
@@ -111,6 +110,8 @@ impl<T: RecvSide> fmt::Debug for Message<T> {
 /// freely, but each one that is kept is a send slot less; control has slots of its own.
 pub struct MessageBuf<T: SendSide> {
     pub(crate) frame: T::SendBuf,
+    /// Where the message begins in it.
+    pub(crate) head: usize,
     /// Which carrier it was reserved from.
     pub(crate) carrier: u64,
 }
@@ -118,7 +119,7 @@ pub struct MessageBuf<T: SendSide> {
 impl<T: SendSide> MessageBuf<T> {
     /// Shortens the message to `len` bytes. No effect where it is that short already.
     pub fn truncate(&mut self, len: usize) {
-        self.frame.truncate(len.saturating_add(HEADER));
+        self.frame.truncate(len.saturating_add(self.head));
     }
 }
 
@@ -127,14 +128,15 @@ impl<T: SendSide> Deref for MessageBuf<T> {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        self.frame.get(HEADER..).unwrap_or_default()
+        self.frame.get(self.head..).unwrap_or_default()
     }
 }
 
 impl<T: SendSide> DerefMut for MessageBuf<T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.frame.get_mut(HEADER..).unwrap_or_default()
+        let head = self.head;
+        self.frame.get_mut(head..).unwrap_or_default()
     }
 }
 

@@ -65,6 +65,7 @@ impl Wire {
             peer_window: WINDOW,
             peer_idle: None,
             features: 0,
+            head: HEADER,
             peer_incarnation: 0,
         };
         Opened { track: ModelTrack(self.clone()), fan_out: FanOut::new(), agreement, credits }

@@ -6,13 +6,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use trespass_core::{
-    Endpoint, ErrorKind, FanOut, InOrder, Lossless, Role, Timer, Track, TransportError, poll_recv, poll_reserve,
+    Endpoint, ErrorKind, FanOut, InOrder, Lossless, Role, SendSide, Timer, Track, TransportError, poll_recv,
+    poll_reserve,
 };
 
 use crate::credit::Credits;
 use crate::error::{CarrierError, Phase, Refusal, Violation};
 use crate::handshake::{Agreement, agree};
-use crate::wire::{Greeting, HEADER, Kind, Offer, encode_refusal, stamp};
+use crate::wire::{BARE, Greeting, HEADER, Kind, Offer, encode_refusal, stamp};
 
 /// A handshake in progress.
 pub(crate) struct Talk<T: Endpoint> {
@@ -185,6 +186,11 @@ impl<T: Track<Delivery: Lossless + InOrder>> Talk<T> {
         credits.on_received(their_posted).map_err(CarrierError::Protocol)?;
         Ok(Next::Open(agreement, credits))
     }
+}
+
+/// The feature of bare frames, where the track has what they need.
+pub(crate) fn bare_where_carried<T: SendSide>(track: &T) -> u64 {
+    if track.carries_immediate() { BARE } else { 0 }
 }
 
 /// What the end of the track means before there is a carrier.

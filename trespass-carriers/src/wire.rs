@@ -24,6 +24,10 @@
 //! | 49 | Fetched | nothing: of the messages that were lent the oldest not named by another Fetched has been read, or never will be |
 //! | 64 | Bytes | the next bytes of a stream: at least one |
 //!
+//! A message of the track with a word of immediate data beside it is *bare*: without the eight bytes, so that a message which fills a
+//! packet stays one packet. To a carrier of messages it is a whole message, to a stream its next bytes, and the word is the credits. Only
+//! where both ends know [`BARE`]; elsewhere what is beside a frame is ignored.
+//!
 //! Kinds 16 to 19, 48 and 49 are for carriers of messages, 64 for those of streams, and out of place in any other. Kinds 48 and 49
 //! come only where both ends know [`RENDEZVOUS`]. Kinds 65 to 79 are left for streams. A new kind needs a feature bit, agreed in
 //! the handshake.
@@ -189,6 +193,12 @@ pub(crate) enum StreamFrame {
 }
 
 impl StreamFrame {
+    /// A bare frame of `len` bytes.
+    #[inline]
+    pub(crate) fn bare(len: usize) -> Result<Self, Violation> {
+        if len == 0 { Err(Violation::EmptySegment) } else { Ok(Self::Bytes { len }) }
+    }
+
     /// What `bytes` say, with the credits that came along.
     #[inline]
     pub(crate) fn parse(bytes: &[u8]) -> Result<(Self, u32), Violation> {
@@ -262,6 +272,8 @@ pub(crate) const DATAGRAM_CARRIER: u16 = 3;
 pub(crate) const KNOWN_FEATURES: u64 = 0;
 /// Long messages are lent to the peer, which reads them: a feature that both ends have to know.
 pub(crate) const RENDEZVOUS: u64 = 1 << 8;
+/// Frames may be bare: a feature of ends whose track carries immediate data.
+pub(crate) const BARE: u64 = 1 << 9;
 /// How many messages may be lent and not fetched at a time, either way.
 pub(crate) const MAX_LENT: usize = 64;
 /// How long a Lend is.
@@ -282,7 +294,7 @@ const MAGIC: [u8; 8] = *b"trespass";
 /// | 0–7 | magic | 32–35 | receives that are kept posted |
 /// | 8–9 | oldest version spoken | 36–39 | longest frame it receives |
 /// | 10–11 | newest | 40–47 | longest message |
-/// | 12–13 | how long this is | 48–51 | longest message it receives in one frame |
+/// | 12–13 | how long this is | 48–51 | longest message it receives in one frame with a header; a bare one may be 8 longer |
 /// | 14–15 | kind of carrier | 52–55 | milliseconds of silence that it bears; 0: for ever |
 /// | 16–23 | features it requires | 56–63 | incarnation: another for each process |
 /// | 24–31 | features it also knows | | |

@@ -165,7 +165,7 @@ fn ends_of_different_sizes_agree_on_the_smaller() {
     );
     let (mut left, mut right) = (left.unwrap(), right.unwrap());
     for carrier in [&left, &right] {
-        assert_eq!((carrier.max_message(), carrier.eager_limit()), (50_000, 248));
+        assert_eq!((carrier.max_message(), carrier.eager_limit()), (50_000, 256));
     }
     assert_eq!(left.peer_incarnation(), right.peer_incarnation(), "both are this process");
     let data = support::pattern(1, 50_000);

@@ -5,11 +5,11 @@ mod support;
 use futures_executor::block_on;
 use proptest::prelude::*;
 use support::raw::{
-    ABORT, BYE, CREDIT, FIN, FIRST, Greeting, HELLO, MESSAGE, MORE, REFUSE, Raw, WELCOME, first, frame,
+    ABORT, BARE, BYE, CREDIT, FIN, FIRST, Greeting, HELLO, MESSAGE, MORE, REFUSE, Raw, WELCOME, first, frame,
 };
 use support::{Carrier, Error, poll_once, small, timeless_tracks};
 use trespass_carriers::{CarrierError, MessageCarrier, MessageConfig, Refusal, Violation};
-use trespass_core::{ErrorKind, Role, TransportError, TryError};
+use trespass_core::{ErrorKind, RecvSide, Role, TransportError, TryError};
 
 const MAX_MESSAGE: usize = 10_000;
 
@@ -73,6 +73,65 @@ fn each_field_of_a_frame_that_is_wrong_is_named() {
     assert_eq!(one(Greeting::honest(HELLO).bytes()), Violation::OutOfPlace(HELLO));
     assert_eq!(one(Greeting::honest(WELCOME).bytes()), Violation::OutOfPlace(WELCOME));
     assert_eq!(one(frame(REFUSE, 8, &[0; 15])), Violation::Short { len: 23, need: 24 });
+}
+
+/// What a carrier makes of messages without a header, from a peer that knows such or does not.
+fn told_bare(optional: u64, say: impl FnOnce(&mut Raw)) -> (Vec<Vec<u8>>, Error) {
+    let pair = timeless_tracks(small(), small());
+    let mut raw = Raw::new(pair.left);
+    assert!(raw.say(&Greeting { optional, ..Greeting::honest(HELLO) }.bytes()));
+    let mut carrier = block_on(MessageCarrier::open(pair.right, Role::Acceptor, config())).unwrap();
+    assert_eq!(carrier.eager_limit(), if optional == 0 { 248 } else { 256 });
+    assert_eq!(raw.hear().unwrap()[0], WELCOME);
+    say(&mut raw);
+    let mut messages = Vec::new();
+    loop {
+        match carrier.try_recv() {
+            Ok(Some(message)) => messages.push(message.to_vec()),
+            Err(TryError::Failed(error)) => {
+                assert!(raw.is_closed());
+                return (messages, error);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_message_without_a_header_is_looked_at_like_any_other() {
+    let violated = |say: fn(&mut Raw)| match told_bare(BARE, say) {
+        (_, CarrierError::Protocol(violation)) => violation,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(violated(|raw| assert!(raw.bare(7, b"x"))), Violation::CreditFell(1));
+    assert_eq!(violated(|raw| assert!(raw.bare(10, b"x"))), Violation::CreditBeyondWindow { granted: 10, limit: 9 });
+    let out_of_place = |before: fn(&mut Raw), violation: Violation| {
+        let (_, error) = told_bare(BARE, |raw| {
+            assert!(raw.frame(FIRST, &first(10, b"1234")));
+            before(raw);
+            raw.bare(8, b"x");
+        });
+        assert_eq!(error, CarrierError::Protocol(violation));
+    };
+    out_of_place(|_| (), Violation::Interleaved(MESSAGE));
+    out_of_place(|raw| assert!(raw.frame(ABORT, b"") && raw.frame(FIN, b"")), Violation::AfterFin(MESSAGE));
+    // Whoever knows of it may say it either way; what looks like a header is none.
+    let (messages, _) = told_bare(BARE, |raw| {
+        let full = raw.track.posted() as u32;
+        assert!(raw.bare(full, b"") && raw.frame(MESSAGE, b"with one") && raw.bare(full, &frame(FIN, 8, b"")));
+        assert!(raw.bare(full, &[9; 256]) && raw.say(&frame(77, full, b"")));
+    });
+    assert_eq!(messages, [vec![], b"with one".to_vec(), frame(FIN, 8, b""), vec![9; 256]]);
+}
+
+/// What is beside a frame means nothing to those that have not agreed on it.
+#[test]
+fn a_word_that_was_not_agreed_on_is_ignored() {
+    let (messages, error) = told_bare(0, |raw| {
+        assert!(raw.bare(0, &frame(MESSAGE, 8, b"framed")) && raw.bare(8, b"x"));
+    });
+    assert_eq!(messages, [b"framed"]);
+    assert_eq!(error, CarrierError::Protocol(Violation::Short { len: 1, need: 8 }));
 }
 
 #[test]

@@ -302,7 +302,7 @@ fn greet(role: Role, what: &str, bytes: &[u8], may: bool) {
         match block_on(MessageCarrier::open(pair.right, role, config())) {
             Ok(mut carrier) => {
                 assert!(may, "{what} was taken");
-                assert!(carrier.max_message() <= MAX_MESSAGE && carrier.eager_limit() <= 248, "{what}");
+                assert!(carrier.max_message() <= MAX_MESSAGE && carrier.eager_limit() <= 256, "{what}");
                 // It is one that can be talked with.
                 let _ = carrier.try_send(b"");
             }

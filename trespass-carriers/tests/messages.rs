@@ -14,7 +14,7 @@ fn every_size_arrives_whole_and_in_order() {
     let max = 5000;
     let mut pair = carriers(small(), MessageConfig::default().with_max_message(max));
     let eager = pair.left.eager_limit();
-    assert_eq!((eager, pair.left.max_message()), (248, max));
+    assert_eq!((eager, pair.left.max_message()), (256, max));
     // A First carries 240 bytes, a More 248.
     let sizes = [0, 1, 2, 63, 64, eager - 1, eager, eager + 1, 487, 488, 489, 1000, 240 + 248 * 3, max - 1, max, 0];
     let (sent, received) = both(
@@ -50,7 +50,7 @@ fn one_above_the_limit_is_refused_before_anything_is_sent() {
     let mut pair = carriers(small(), MessageConfig::default().with_max_message(1000));
     let error = block_on(pair.left.send(&[0; 1001])).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Oversize);
-    let error = pair.left.try_send(&[0; 249]).unwrap_err();
+    let error = pair.left.try_send(&[0; 257]).unwrap_err();
     assert_eq!(error.failed().map(|error| error.kind()), Some(ErrorKind::Oversize));
     assert!(matches!(pair.right.try_recv(), Err(TryError::WouldBlock)));
     // The carrier lives on.

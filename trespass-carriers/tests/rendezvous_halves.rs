@@ -78,7 +78,7 @@ fn a_thread_that_polls_lends_and_has_its_memory_back() {
             Ok(message) => {
                 let message = message.expect("no end yet");
                 assert!(*message == pattern(heard, len(heard)), "message {heard}");
-                assert_eq!(message.was_lent(), len(heard) > 248);
+                assert_eq!(message.was_lent(), len(heard) > 256);
                 heard += 1;
             }
             Err(TryError::WouldBlock) => {}
@@ -150,8 +150,8 @@ fn what_cannot_be_sent_at_once_comes_back_with_a_reason() {
     );
     let (mut left, mut right) = (left.unwrap(), right.unwrap());
     let region = left.alloc(2000).unwrap();
-    let Err(TryRegionError::Failed(error)) = left.try_send_region(region, 0..249) else { panic!("sent") };
-    assert_eq!(error, CarrierError::Oversize { len: 249, max: 248 });
+    let Err(TryRegionError::Failed(error)) = left.try_send_region(region, 0..257) else { panic!("sent") };
+    assert_eq!(error, CarrierError::Oversize { len: 257, max: 256 });
     let region = write(left.try_returned().unwrap(), 3, 248);
     left.try_send_region(region, 0..248).unwrap();
     left.flush().unwrap();

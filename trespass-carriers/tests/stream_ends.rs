@@ -109,7 +109,7 @@ fn bytes_come_before_the_death_of_the_peer_and_of_the_link() {
         let data = pattern(2, 9000);
         block_on(pair.left.put_all(&data)).unwrap();
         // One frame is being read.
-        assert_eq!(block_on(pair.right.fill()).unwrap(), &data[..248]);
+        assert_eq!(block_on(pair.right.fill()).unwrap(), &data[..256]);
         pair.right.consume(100);
         match pull {
             true => pair.fabrics[0].break_link(),

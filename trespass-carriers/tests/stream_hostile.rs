@@ -91,7 +91,7 @@ fn a_frame_without_credit_is_named() {
         assert!(raw.frame(BYTES, b"x"));
     }
     // A writer takes all that there is, before it could grant more.
-    while stream.try_put(&[0; 248]).is_ok() {}
+    while stream.try_put(&[0; 256]).is_ok() {}
     let (read, end) = block_on(read_all(&mut stream));
     assert_eq!(end, Err(CarrierError::Protocol(Violation::BeyondCredit(8))));
     assert_eq!(read, [b'x'; 7]);

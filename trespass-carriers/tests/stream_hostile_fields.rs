@@ -80,7 +80,7 @@ fn provoke(stream: &mut Stream) -> Option<Error> {
         }
     }
     loop {
-        match stream.try_put(&[0; 248]) {
+        match stream.try_put(&[0; 256]) {
             Ok(_) => {}
             Err(TryError::WouldBlock) => return None,
             // The peer has left, so there is nothing to write.

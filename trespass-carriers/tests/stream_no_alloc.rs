@@ -57,7 +57,7 @@ fn bytes_of_any_length_allocate_nothing() {
     for coalesce in [false, true] {
         let mut pair = streams(small(), StreamConfig::default().with_keepalive(None).with_coalesce(coalesce));
         let mut keep = vec![0; 100_000];
-        for len in [1, 64, 248, 249, 1000, 5000, 100_000] {
+        for len in [1, 64, 256, 257, 1000, 5000, 100_000] {
             let data = pattern(len, len);
             let counted = steady(|| {
                 pass!(pair.left, pair.right, data, keep);
@@ -90,7 +90,7 @@ fn a_peer_drives_up_nothing() {
     let counted = measure(|| {
         while idle < 100 {
             idle += 1;
-            let _ = stream.try_put(&[0; 248]);
+            let _ = stream.try_put(&[0; 256]);
             while let Ok(heard) = raw.track.try_recv() {
                 drop(heard);
             }

@@ -113,6 +113,8 @@ pub struct MessageCarrier<T: Track<Delivery: Lossless + InOrder>> {
 #[derive(Debug, Clone, Copy)]
 struct Sizes {
     frame: usize,
+    /// Of the header of a whole message: none where frames are bare.
+    head: usize,
     eager_limit: usize,
     max_message: usize,
     peer_incarnation: u64,

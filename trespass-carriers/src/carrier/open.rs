@@ -14,7 +14,7 @@ use crate::config::MessageConfig;
 use crate::error::CarrierError;
 use crate::inbox::Inbox;
 use crate::lends::Lends;
-use crate::opening::{Opened, Talk};
+use crate::opening::{Opened, Talk, bare_where_carried};
 use crate::pulse::Pulse;
 use crate::stats::Stats;
 use crate::wire::{Offer, RENDEZVOUS};
@@ -43,6 +43,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageOpening<T> {
 
     /// The same, for an end that knows these features besides.
     pub(crate) fn knowing(track: T, role: Role, config: MessageConfig, features: u64) -> Self {
+        let features = features | bare_where_carried(&track);
         let offer = config.check(&track.limits()).map(|offer| Offer { optional: offer.optional | features, ..offer });
         let state = match offer {
             Ok(offer) => State::Talking(Talk::new(track, role, offer, config.open_timeout), config),
@@ -91,6 +92,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
             fan_out,
             sizes: Sizes {
                 frame: agreement.send_frame,
+                head: agreement.head,
                 eager_limit: agreement.eager_limit,
                 max_message: agreement.max_message,
                 peer_incarnation: agreement.peer_incarnation,

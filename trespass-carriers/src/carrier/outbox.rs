@@ -157,7 +157,7 @@ impl<T: SendSide> Outbox<T> {
 }
 
 impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
-    /// Queues `frame`, with the header of `kind`. Credits and order are the caller's concern.
+    /// Queues `frame`, with the header of `kind`, unless it is bare. Credits and order are the caller's concern.
     #[inline]
     pub(super) fn queue(
         &mut self,
@@ -166,13 +166,20 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     ) -> Result<(), Unsent<T::SendBuf, CarrierError<T::Error>>> {
         let Some(track) = &mut self.track else { return Err(Unsent { buf: frame, error: self.why_not() }) };
         let posted = track.posted();
-        stamp(&mut frame, kind, posted);
-        match track.send(frame) {
+        let sent = match (kind, self.sizes.head) {
+            (Kind::Message, 0) => track.send_immediate(frame, posted as u32),
+            _ => {
+                stamp(&mut frame, kind, posted);
+                track.send(frame).map_err(Unsent::certain)
+            }
+        };
+        match sent {
             Ok(()) => {
                 self.credits.on_sent(posted);
                 Ok(())
             }
-            Err(Unsent { buf, error }) => Err(Unsent { buf, error: self.sending_failed(error) }),
+            Err(Unsent { buf, error: Some(error) }) => Err(Unsent { buf, error: self.sending_failed(error) }),
+            Err(Unsent { buf, error: None }) => Err(Unsent { buf, error: self.fail(CarrierError::NotCarried) }),
         }
     }
 

@@ -92,10 +92,14 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
             Ok(buf) => buf,
             Err(error) => return self.nothing(error),
         };
-        match Frame::whole_message(&buf) {
+        let whole = match self.sizes.head {
+            0 => T::immediate(&buf).map(|credits| (buf.len(), credits)),
+            _ => Frame::whole_message(&buf),
+        };
+        match whole {
             Some((len, credits)) if self.inbox.takes(len) && self.credits.on_received(credits).is_ok() => {
                 self.report_if_due();
-                Ok(Some(self.received(Payload::Direct(buf), len)))
+                Ok(Some(self.received(Payload::Direct(buf, self.sizes.head), len)))
             }
             _ => self.receive_other(buf),
         }
@@ -232,8 +236,13 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     }
 
     /// Checks a frame, and does what it says unless it is data, which comes back.
-    fn admit(&mut self, bytes: &[u8]) -> Result<Option<Frame>, TryError<CarrierError<T::Error>>> {
-        let parsed = Frame::parse(bytes).and_then(|(frame, credits)| {
+    fn admit(&mut self, buf: &T::RecvBuf) -> Result<Option<Frame>, TryError<CarrierError<T::Error>>> {
+        let bare = if self.sizes.head == 0 { T::immediate(buf) } else { None };
+        let parsed = match bare {
+            Some(credits) => Ok((Frame::Message { len: buf.len() }, credits)),
+            None => Frame::parse(buf),
+        };
+        let parsed = parsed.and_then(|(frame, credits)| {
             self.credits.on_received(credits)?;
             self.inbox.admit(&frame)?;
             Ok(frame)

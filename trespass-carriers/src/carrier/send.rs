@@ -13,7 +13,7 @@ use crate::error::{CarrierError, Phase};
 use crate::message::MessageBuf;
 use crate::segment::{Cut, Segment};
 use crate::side::Side;
-use crate::wire::{HEADER, Kind, stamp_total};
+use crate::wire::{Kind, stamp_total};
 
 impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
     /// Sends `data` as one message of any length up to [`max_message`](Self::max_message). Ready when all of it is queued and
@@ -67,8 +67,9 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
             return Err(TryError::Failed(CarrierError::Oversize { len, max: self.sizes.eager_limit }));
         }
         self.clear_way()?;
-        let frame = self.reserve(HEADER + len)?;
-        Ok(MessageBuf { frame, carrier: self.out.id })
+        let head = self.sizes.head;
+        let frame = self.reserve(head + len)?;
+        Ok(MessageBuf { frame, head, carrier: self.out.id })
     }
 
     /// Queues a message that was filled in place. It has its slot: this never blocks. Where more were reserved than there are
@@ -82,7 +83,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
         if buf.carrier != self.out.id {
             return Err(Unsent { buf, error: CarrierError::ForeignBuffer });
         }
-        let (carrier, len) = (buf.carrier, buf.len());
+        let (carrier, head, len) = (buf.carrier, buf.head, buf.len());
         let queued = match self.out.is_clear() && self.credits.may_send(Rank::Data) {
             true => self.queue(buf.frame, Kind::Message),
             false => self.send_buf_late(buf.frame),
@@ -93,7 +94,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> MessageCarrier<T> {
                 self.stats.bytes_sent += len as u64;
                 Ok(())
             }
-            Err(Unsent { buf: frame, error }) => Err(Unsent { buf: MessageBuf { frame, carrier }, error }),
+            Err(Unsent { buf: frame, error }) => Err(Unsent { buf: MessageBuf { frame, head, carrier }, error }),
         }
     }
 

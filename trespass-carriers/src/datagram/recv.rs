@@ -15,6 +15,7 @@ use super::inbound::{Inbound, Taken};
 use super::stats::DatagramStats;
 use crate::error::{CarrierError, Phase};
 use crate::message::{Message, Payload};
+use crate::wire::HEADER;
 
 /// The receiving half of a [`DatagramCarrier`](crate::DatagramCarrier): see [`split`](crate::DatagramCarrier::split).
 pub struct DatagramRecvHalf<T: Track<Delivery = Datagram>> {
@@ -84,7 +85,7 @@ impl<T: Track<Delivery = Datagram>> DatagramRecvHalf<T> {
         let taken = self.inbound.take(&datagram, || track.timer().now());
         self.heard = true;
         match taken {
-            Taken::Whole => return Some(Message::new(Payload::Direct(datagram))),
+            Taken::Whole => return Some(Message::new(Payload::Direct(datagram, HEADER))),
             Taken::Assembled(bytes) => return Some(Message::new(Payload::Pooled(bytes))),
             Taken::Nothing => {}
             Taken::Welcome => {

@@ -84,7 +84,7 @@ impl<T: Track<Delivery = Datagram>> DatagramSendHalf<T> {
             return Err(TryError::Failed(CarrierError::Oversize { len, max }));
         }
         let frame = self.try_frame(HEADER + len)?;
-        Ok(MessageBuf { frame, carrier: self.session.id })
+        Ok(MessageBuf { frame, head: HEADER, carrier: self.session.id })
     }
 
     /// Queues a message that was filled in place: no copy, no flush, and never for want of a slot.
@@ -99,11 +99,11 @@ impl<T: Track<Delivery = Datagram>> DatagramSendHalf<T> {
         if let Err(error) = self.check_open() {
             return Err(Unsent { buf, error });
         }
-        let MessageBuf { mut frame, carrier } = buf;
+        let MessageBuf { mut frame, head, carrier } = buf;
         put_header(&mut frame, WHOLE, self.session.peer, self.next);
         let len = frame.len() - HEADER;
         if let Err(Unsent { buf: frame, error }) = self.track.send(frame) {
-            return Err(Unsent { buf: MessageBuf { frame, carrier }, error: ended(error) });
+            return Err(Unsent { buf: MessageBuf { frame, head, carrier }, error: ended(error) });
         }
         self.next = self.next.wrapping_add(1);
         self.sent(len);

@@ -192,7 +192,7 @@ impl End {
         let expected = self.expected.pop_front().expect("a message that nobody sent");
         match (&payload, expected) {
             (Payload::Lent(_), None) => self.owed = self.lends.read(),
-            (Payload::Direct(_) | Payload::Pooled(_), Some(bytes)) => assert_eq!(payload.bytes(), bytes),
+            (Payload::Direct(..) | Payload::Pooled(_), Some(bytes)) => assert_eq!(payload.bytes(), bytes),
             _ => panic!("a message that is lent, and one that is not, changed places"),
         }
         if keep {

@@ -36,7 +36,7 @@ fn drain(inbox: &mut Inbox<Vec<u8>>) -> Vec<Vec<u8>> {
 
 fn bytes(payload: &Payload<Vec<u8>>) -> Vec<u8> {
     match payload {
-        Payload::Direct(frame) => frame[HEADER..].to_vec(),
+        Payload::Direct(frame, head) => frame[*head..].to_vec(),
         Payload::Pooled(bytes) => bytes.bytes().to_vec(),
         Payload::Lent(window) => window.encode().to_vec(),
     }

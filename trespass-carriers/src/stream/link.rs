@@ -17,7 +17,6 @@ use crate::stream::config::StreamConfig;
 use crate::stream::inbound::Inbound;
 use crate::stream::outbound::Outbound;
 use crate::stream::stats::StreamStats;
-use crate::wire::HEADER;
 
 /// How many send slots are kept back for control.
 const STASH: usize = 2;
@@ -48,6 +47,8 @@ pub(super) struct Link<T: Track<Delivery: Lossless + InOrder>> {
     writer_waits: bool,
     /// How many bytes a frame takes.
     room: usize,
+    /// How many bytes of header it has: none where frames are bare.
+    head: usize,
     pub(super) peer_incarnation: u64,
     pub(super) pulse: Pulse<T::Timer>,
     pub(super) stats: StreamStats,
@@ -72,7 +73,8 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
             arrivals: fan_out,
             slots: FanOut::new(),
             writer_waits: false,
-            room: agreement.send_frame - HEADER,
+            room: agreement.send_frame - agreement.head,
+            head: agreement.head,
             peer_incarnation: agreement.peer_incarnation,
             pulse,
             stats: StreamStats::default(),

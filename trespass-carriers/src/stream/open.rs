@@ -8,11 +8,12 @@ use std::task::{Context, Poll, ready};
 use trespass_core::{Endpoint, InOrder, Lossless, Role, Track};
 
 use crate::error::CarrierError;
-use crate::opening::Talk;
+use crate::opening::{Talk, bare_where_carried};
 use crate::stream::StreamCarrier;
 use crate::stream::config::StreamConfig;
 use crate::stream::link::Link;
 use crate::stream::reader::Reader;
+use crate::wire::Offer;
 
 /// A handshake in progress: see [`StreamCarrier::open`]. Dropping it drops the track.
 #[must_use = "nothing is said before the first poll"]
@@ -34,7 +35,10 @@ impl<T: Track<Delivery: Lossless + InOrder>> Unpin for StreamOpening<T> {}
 impl<T: Track<Delivery: Lossless + InOrder>> StreamOpening<T> {
     pub(super) fn new(track: T, role: Role, config: StreamConfig) -> Self {
         let state = match config.check(&track.limits()) {
-            Ok(offer) => State::Talking(Talk::new(track, role, offer, config.open_timeout), config),
+            Ok(offer) => {
+                let offer = Offer { optional: offer.optional | bare_where_carried(&track), ..offer };
+                State::Talking(Talk::new(track, role, offer, config.open_timeout), config)
+            }
             Err(fault) => State::Failed(CarrierError::Config(fault)),
         };
         Self { state }

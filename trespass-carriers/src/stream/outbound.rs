@@ -6,7 +6,6 @@ use trespass_core::SendBuf;
 
 use crate::credit::Rank;
 use crate::planted::{self, Bug};
-use crate::wire::HEADER;
 
 /// The frame that is being filled, and what is to be said after it.
 #[derive(Debug)]
@@ -85,10 +84,10 @@ impl<B: SendBuf> Outbound<B> {
         self.open.as_ref().is_some_and(|open| !open.due)
     }
 
-    /// Opens a frame. What was open was sent before.
+    /// Opens a frame, whose bytes begin at `head`. What was open was sent before.
     #[inline]
-    pub(super) fn open(&mut self, frame: B) {
-        self.open = Some(Open { frame, at: HEADER, due: false });
+    pub(super) fn open(&mut self, frame: B, head: usize) {
+        self.open = Some(Open { frame, at: head, due: false });
     }
 
     /// Copies bytes into the frame that is open. A full one is due.

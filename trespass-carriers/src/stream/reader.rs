@@ -7,7 +7,6 @@ use trespass_core::{InOrder, Lossless, Track, TryError};
 
 use crate::error::CarrierError;
 use crate::stream::link::Link;
-use crate::wire::HEADER;
 
 /// Whoever has a link: for as short a time as may be.
 pub(super) trait Reach<T: Track<Delivery: Lossless + InOrder>> {
@@ -25,12 +24,13 @@ impl<T: Track<Delivery: Lossless + InOrder>> Reach<T> for Link<T> {
 #[derive(Debug)]
 pub(super) struct Reader<B> {
     frame: Option<B>,
+    /// Where the next byte is.
     at: usize,
 }
 
 impl<B: Deref<Target = [u8]>> Reader<B> {
     pub(super) fn new() -> Self {
-        Self { frame: None, at: HEADER }
+        Self { frame: None, at: 0 }
     }
 
     /// What is left of it.
@@ -49,12 +49,12 @@ impl<B: Deref<Target = [u8]>> Reader<B> {
     }
 
     pub(super) fn discard(&mut self) {
-        (self.frame, self.at) = (None, HEADER);
+        (self.frame, self.at) = (None, 0);
     }
 
     #[inline]
-    fn begin(&mut self, frame: B) {
-        (self.frame, self.at) = (Some(frame), HEADER);
+    fn begin(&mut self, (frame, head): (B, usize)) {
+        (self.frame, self.at) = (Some(frame), head);
     }
 
     /// Ready when there are bytes, or none will come.

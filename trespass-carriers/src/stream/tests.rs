@@ -74,7 +74,7 @@ fn each_frame_of_a_stream_is_what_it_says() {
 #[test]
 fn bytes_go_before_the_ends_and_each_end_is_said_once() {
     let mut out = Outbound::new();
-    out.open(room(10));
+    out.open(room(10), HEADER);
     assert_eq!(fill(&mut out, b"abc"), 3);
     assert_eq!((out.next(), out.has_room()), (None, true), "it waits for more");
     out.finish();
@@ -103,7 +103,7 @@ fn a_bye_takes_the_place_of_a_fin() {
 #[test]
 fn a_full_frame_is_due_by_itself() {
     let mut out = Outbound::new();
-    out.open(room(3));
+    out.open(room(3), HEADER);
     assert_eq!(fill(&mut out, b"abcde"), 3);
     assert_eq!((out.next(), out.has_room()), (Some(Next::Bytes), false));
     assert_eq!(fill(&mut out, b"de"), 0);
@@ -112,7 +112,7 @@ fn a_full_frame_is_due_by_itself() {
 #[test]
 fn nothing_goes_out_after_an_error_and_only_a_bye_to_a_peer_that_left() {
     let mut out = Outbound::new();
-    out.open(room(3));
+    out.open(room(3), HEADER);
     fill(&mut out, b"abc");
     out.peer_left();
     assert_eq!(out.next(), None);
@@ -188,7 +188,7 @@ proptest! {
                     let mut done = 0;
                     while slices.len() > 0 {
                         if out.is_empty() {
-                            out.open(room(sizes[opened % sizes.len()]));
+                            out.open(room(sizes[opened % sizes.len()]), HEADER);
                             opened += 1;
                         }
                         match out.fill(&mut slices) {

@@ -28,6 +28,10 @@ pub(crate) struct Greeting {
     pub(crate) tail: Vec<u8>,
 }
 
+/// Frames may be bare.
+#[allow(dead_code, reason = "not every test that is a raw peer knows such")]
+pub(crate) const BARE: u64 = 1 << 9;
+
 pub(crate) const HELLO: u8 = 1;
 pub(crate) const WELCOME: u8 = 2;
 pub(crate) const REFUSE: u8 = 3;
@@ -103,6 +107,16 @@ impl Raw {
         buf.copy_from_slice(bytes);
         self.sent += 1;
         self.track.send(buf).is_ok() && self.track.flush().is_ok()
+    }
+
+    /// Sends bytes without a header, with `word` beside them. Whether the track still took them.
+    #[allow(dead_code, reason = "not every test that is a raw peer says such")]
+    pub(crate) fn bare(&mut self, word: u32, bytes: &[u8]) -> bool {
+        let reserved = self.track.try_reserve(bytes.len());
+        let Ok(mut buf) = reserved else { return false };
+        buf.copy_from_slice(bytes);
+        self.sent += 1;
+        self.track.send_immediate(buf, word).is_ok() && self.track.flush().is_ok()
     }
 
     /// Sends a frame with honest credits.

@@ -9,16 +9,17 @@ use crate::error::{CarrierError, Violation};
 use crate::side::Side;
 use crate::stream::link::Link;
 use crate::stream::outbound::Next;
-use crate::wire::StreamFrame;
+use crate::wire::{HEADER, StreamFrame};
 
 impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
-    /// The next frame of bytes; `None` after the peer's last.
+    /// The next frame of bytes, and where they begin in it; `None` after the peer's last.
     #[inline]
-    pub(in crate::stream) fn next(&mut self) -> Result<Option<T::RecvBuf>, TryError<CarrierError<T::Error>>> {
+    pub(in crate::stream) fn next(&mut self) -> Result<Option<(T::RecvBuf, usize)>, TryError<CarrierError<T::Error>>> {
         loop {
             // A report that fails takes in what had arrived: then that is next.
             if let Some(frame) = self.inbound.next() {
-                return Ok(Some(frame));
+                let head = self.head_of(&frame);
+                return Ok(Some((frame, head)));
             }
             if self.inbound.finished() {
                 // What else comes is for whoever writes.
@@ -36,8 +37,9 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
                     if self.credits.may_be_due() {
                         self.report();
                     }
-                    if frame.is_some() {
-                        return Ok(frame);
+                    if let Some(frame) = frame {
+                        let head = self.head_of(&frame);
+                        return Ok(Some((frame, head)));
                     }
                 }
                 Err(TryError::WouldBlock) => return Err(TryError::WouldBlock),
@@ -47,7 +49,9 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
     }
 
     /// The same; a reader that finds nothing sends what was written and not flushed, and the peer's credits.
-    pub(in crate::stream) fn try_next(&mut self) -> Result<Option<T::RecvBuf>, TryError<CarrierError<T::Error>>> {
+    pub(in crate::stream) fn try_next(
+        &mut self,
+    ) -> Result<Option<(T::RecvBuf, usize)>, TryError<CarrierError<T::Error>>> {
         let next = self.next();
         if let Err(TryError::WouldBlock) = next {
             self.out.push();
@@ -60,7 +64,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
     pub(in crate::stream) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<T::RecvBuf>, CarrierError<T::Error>>> {
+    ) -> Poll<Result<Option<(T::RecvBuf, usize)>, CarrierError<T::Error>>> {
         loop {
             match self.next() {
                 Ok(frame) => return Poll::Ready(Ok(frame)),
@@ -73,15 +77,31 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
 
     /// What reading ends with.
     #[cold]
-    fn end(&mut self) -> Result<Option<T::RecvBuf>, TryError<CarrierError<T::Error>>> {
+    fn end(&mut self) -> Result<Option<(T::RecvBuf, usize)>, TryError<CarrierError<T::Error>>> {
         // Without an error it is a close of this end that is under way; and what was told once is told again.
         Err(TryError::Failed(self.recv_error.get_or_insert(CarrierError::Closed).clone()))
     }
 
+    /// The credits beside a frame that is bare.
+    #[inline]
+    fn bare(&self, frame: &T::RecvBuf) -> Option<u32> {
+        if self.head == 0 { T::immediate(frame) } else { None }
+    }
+
+    /// Where the bytes of a frame begin.
+    #[inline]
+    fn head_of(&self, frame: &T::RecvBuf) -> usize {
+        if self.bare(frame).is_some() { 0 } else { HEADER }
+    }
+
     /// Checks a frame, and does what it says. Whether it has bytes.
     #[inline]
-    fn admit(&mut self, bytes: &[u8]) -> Result<bool, TryError<CarrierError<T::Error>>> {
-        let parsed = StreamFrame::parse(bytes).and_then(|(frame, credits)| {
+    fn admit(&mut self, frame: &T::RecvBuf) -> Result<bool, TryError<CarrierError<T::Error>>> {
+        let parsed = match self.bare(frame) {
+            Some(credits) => StreamFrame::bare(frame.len()).map(|frame| (frame, credits)),
+            None => StreamFrame::parse(frame),
+        };
+        let parsed = parsed.and_then(|(frame, credits)| {
             self.credits.on_received(credits)?;
             self.inbound.admit(&frame)?;
             Ok(frame)

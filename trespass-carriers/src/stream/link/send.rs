@@ -56,8 +56,8 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
                 true => self.room,
                 false => self.room.min(bytes.len()),
             };
-            let frame = self.reserve(HEADER + len)?;
-            self.out.open(frame);
+            let frame = self.reserve(self.head + len)?;
+            self.out.open(frame, self.head);
         }
         let copied = self.out.fill(bytes);
         if !self.config.coalesce {
@@ -183,14 +183,24 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
     fn queue(&mut self, mut frame: T::SendBuf, kind: Kind) -> bool {
         let Some(track) = &mut self.track else { return false };
         let posted = track.posted();
-        stamp(&mut frame, kind, posted);
-        match track.send(frame) {
+        let sent = match (kind, self.head) {
+            (Kind::Bytes, 0) => track.send_immediate(frame, posted as u32),
+            _ => {
+                stamp(&mut frame, kind, posted);
+                track.send(frame).map_err(Unsent::certain)
+            }
+        };
+        match sent {
             Ok(()) => {
                 self.credits.on_sent(posted);
                 true
             }
-            Err(Unsent { error, .. }) => {
+            Err(Unsent { error: Some(error), .. }) => {
                 self.sending_failed(error);
+                false
+            }
+            Err(Unsent { error: None, .. }) => {
+                self.fail(CarrierError::NotCarried);
                 false
             }
         }
