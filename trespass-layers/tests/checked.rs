@@ -18,8 +18,6 @@ mod fault;
 mod receiver;
 #[path = "../../trespass-conformance/tests/broken/tap.rs"]
 mod tap;
-#[path = "../../tests/support/toy/mod.rs"]
-mod toy;
 #[path = "../../trespass-conformance/tests/broken/track.rs"]
 mod track;
 
@@ -30,7 +28,7 @@ use std::time::Duration;
 
 use fabric::{Broken, BrokenHarness};
 use fault::Fault;
-use toy::ToyAddr;
+use toy_fabric::ToyAddr;
 use trespass_conformance::{Deadlines, Fabrics, Harness, properties};
 use trespass_core::{ErrorKind, Fabric, Listener};
 use trespass_layers::Checked;
