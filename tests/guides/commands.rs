@@ -1,11 +1,12 @@
 //! Commands in documents name what there is: packages, targets, features, options, scripts, and packages of Debian.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
 
-use super::documents::{Document, pages, read, readmes, root};
+use super::documents::{Document, entries, pages, read, readmes, root};
 
 /// A target of a package of the workspace.
 struct Target {
@@ -98,25 +99,36 @@ fn check_cargo(words: &[String], targets: &[Target]) -> Result<(), String> {
 
 /// What is asked of programs whose options are known here.
 fn check_options(kind: &str, name: &str, words: &[&str]) -> Result<(), String> {
-    let (file, words) = match (kind, name, words) {
-        ("example", "kv", words) => ("examples/kv/options.rs".to_owned(), words),
-        ("bin", "trespass", [command, rest @ ..]) => (format!("src/bin/trespass/{command}/mod.rs"), rest),
-        _ => return Ok(()),
-    };
-    let source = read(file);
-    for option in words.iter().filter_map(|word| word.strip_prefix("--")) {
-        let field = option.replace('-', "_");
-        if !source.contains(&format!(" {field}: ")) {
-            return Err(format!("{name} has no option --{option}"));
+    match (kind, name, words) {
+        ("example", "kv", words) => has_options(&[PathBuf::from("examples/kv/options.rs")], words),
+        ("bin", "trespass", [command, rest @ ..]) => {
+            let folders = entries("src/bin/trespass").into_iter().filter(|path| root().join(path).is_dir());
+            let folders: Vec<_> = folders.collect();
+            if !folders.iter().any(|folder| folder.ends_with(command)) {
+                return Err(format!("there is no trespass {command}"));
+            }
+            // Commands may share options.
+            has_options(&folders.iter().flat_map(entries).collect::<Vec<_>>(), rest)
         }
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Whether all long options among `words` are fields of options in one of these files.
+fn has_options(files: &[PathBuf], words: &[&str]) -> Result<(), String> {
+    let sources = files.iter().filter(|file| file.extension() == Some("rs".as_ref())).map(read).collect::<String>();
+    let unknown = words.iter().filter_map(|word| word.strip_prefix("--")).find(|option| {
+        let field = option.replace('-', "_");
+        !sources.contains(&format!(" {field}: "))
+    });
+    unknown.map_or(Ok(()), |option| Err(format!("there is no option --{option}")))
 }
 
 fn check(words: &[String], targets: &[Target]) -> Result<(), String> {
     let has = |text: String, what: &str| if text.contains(what) { Ok(()) } else { Err(format!("{what} is not there")) };
     match words[0].as_str() {
         "cargo" => check_cargo(&words[1..], targets),
+        "trespass" => check_options("bin", "trespass", &words[1..].iter().map(String::as_str).collect::<Vec<_>>()),
         script if script.starts_with("scripts/") => {
             if !root().join(script).is_file() {
                 return Err("there is no such script".into());
@@ -173,6 +185,8 @@ fn wrong_commands_are_found() {
         "cargo run --bin trespass -- doctor",
         "cargo run --features cli --bin trespass -- doctor --nothing",
         "cargo run --example kv -- --nothing",
+        "trespass nothing",
+        "trespass doctor --nothing",
         "cargo test -p nothing",
         "scripts/nothing",
         "scripts/bench-verbs --nothing",
