@@ -45,6 +45,7 @@ const TABLE: &[(Fault, &str, &str)] = &[
     (Fault::MisnamesForeignBuffers, "buffers::foreign_buffers_come_back", "B8"),
     (Fault::SplitForgetsBuffers, "waking::halves_work_on_two_threads", "B8"),
     (Fault::OverwritesHeldBuffers, "flow::a_receiver_that_holds_all_stalls_the_sender", "B9"),
+    (Fault::RefusesTheWord, "buffers::a_word_stays_beside_its_message", "B11"),
     (Fault::HasNoBound, "flow::a_full_send_queue_would_block", "F4"),
     (Fault::CountsReceivesTwice, "flow::posted_counts_receives", "F6"),
     (Fault::StartsAtZero, "flow::posted_counts_receives", "F6"),
