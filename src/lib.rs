@@ -1,3 +1,4 @@
+#![doc = include_str!("guides/links.md")]
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
@@ -9,7 +10,5 @@ pub use trespass_mock as mock;
 #[cfg(feature = "verbs")]
 pub use trespass_verbs as verbs;
 
-/// The examples of `docs/MOCK.md`, which are tests.
-#[cfg(all(doctest, feature = "mock"))]
-#[doc = include_str!("../docs/MOCK.md")]
-mod mock_md {}
+#[cfg(any(doc, doctest))]
+pub mod guides;

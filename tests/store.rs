@@ -2,12 +2,9 @@
 #![cfg(feature = "mock")]
 
 mod store_cases;
-#[path = "support/toy/mod.rs"]
-#[allow(dead_code, reason = "the conformance kit uses the rest")]
-mod toy;
 
 use store_cases::{Ends, a_server_that_dies, exercise};
-use toy::{Toy, ToyAddr, ToyConfig};
+use toy_fabric::{Toy, ToyAddr, ToyConfig};
 use trespass::mock::{MockConfig, MockFabric, MockNet};
 
 /// Two fabrics in one net, as two processes with a device each.

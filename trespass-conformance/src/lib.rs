@@ -15,7 +15,8 @@
 //! Every wait in this kit has a deadline ([`Harness::patience`]), and a property that hangs in a call of the fabric ends
 //! the process: nothing here waits without end.
 //!
-//! `examples/custom_track` has a fabric that was written against this kit, and `tests/support/tcp_harness.rs` its harness.
+//! `docs/guide/own-track.md` and `own-fabric.md` write the smallest fabric that passes, and its harness: `examples/toy_fabric`.
+//! `examples/custom_track` has one over TCP, and `tests/support/tcp_harness.rs` its harness.
 //!
 //! # How a property is found wanting
 //! A property panics, and the message says what was expected and which clauses it checks. A wait that runs out of time says

@@ -2,15 +2,13 @@
 
 #[path = "../../tests/support/mock_harness.rs"]
 mod mock_harness;
-#[path = "../../tests/support/toy/mod.rs"]
-mod toy;
-#[path = "../../tests/support/toy_harness.rs"]
+#[path = "../../examples/toy_fabric/tests/harness/mod.rs"]
 mod toy_harness;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use mock_harness::MockHarness;
-use toy::{Toy, ToyAddr};
+use toy_fabric::{Toy, ToyAddr};
 use toy_harness::ToyHarness;
 use trespass_conformance::{Deadlines, Fabrics, Harness, Property};
 use trespass_layers::{Lossy, lossy::LossyConfig};

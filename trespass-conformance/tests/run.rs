@@ -1,14 +1,12 @@
 //! Running properties by hand: what a summary says, how one is skipped, and that one which hangs ends the process.
 
-#[path = "../../tests/support/toy/mod.rs"]
-mod toy;
-#[path = "../../tests/support/toy_harness.rs"]
+#[path = "../../examples/toy_fabric/tests/harness/mod.rs"]
 mod toy_harness;
 
 use std::process::Command;
 use std::time::Duration;
 
-use toy::{Toy, ToyAddr};
+use toy_fabric::{Toy, ToyAddr};
 use toy_harness::ToyHarness;
 use trespass_conformance::{Deadlines, Fabrics, Harness, Property, block_on, run_all};
 

@@ -1,8 +1,6 @@
 //! The kit, run for a fabric that keeps the contract: everything has to pass, nothing to be skipped.
 
-#[path = "../../tests/support/toy/mod.rs"]
-mod toy;
-#[path = "../../tests/support/toy_harness.rs"]
+#[path = "../../examples/toy_fabric/tests/harness/mod.rs"]
 mod toy_harness;
 
 use toy_harness::ToyHarness;

@@ -7,7 +7,8 @@
 //! thin `async` forms over `poll_` functions; any executor will do.
 //!
 //! Where to start: [`Track`] has a complete toy implementation, [`Fabric`] another. `docs/CONTRACT.md` numbers what
-//! every implementation owes, and `trespass-conformance` checks it.
+//! every implementation owes, and `trespass-conformance` checks it; `docs/guide/own-track.md` writes one that passes, from an
+//! empty crate on.
 #![forbid(unsafe_code)]
 
 mod buffer;

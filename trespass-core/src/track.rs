@@ -249,8 +249,8 @@ pub trait RecvSide: Endpoint {
 /// A path for messages, both ways: the two sides in one, to be split in two halves where two tasks or threads use it.
 ///
 /// # For implementers
-/// - `docs/CONTRACT.md` numbers what is owed; run `trespass-conformance` against your fabric. `examples/custom_track` goes through
-///   one step by step: tracks over TCP.
+/// - `docs/CONTRACT.md` numbers what is owed; run `trespass-conformance` against your fabric. `docs/guide/own-track.md` writes a
+///   small one, whole; `examples/custom_track` goes through one step by step: tracks over TCP.
 /// - The two sides share no waker, and after [`split`](Track::split) may be used from two tasks and two threads.
 /// - Dropping a track, or both its halves, ends it: the peer sees the end in the time that the fabric states.
 ///   Dropping the sender alone ends it too, without waiting; dropping the receiver alone leaves the sender be.

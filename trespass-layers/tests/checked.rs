@@ -18,8 +18,6 @@ mod fault;
 mod receiver;
 #[path = "../../trespass-conformance/tests/broken/tap.rs"]
 mod tap;
-#[path = "../../tests/support/toy/mod.rs"]
-mod toy;
 #[path = "../../trespass-conformance/tests/broken/track.rs"]
 mod track;
 
@@ -30,7 +28,7 @@ use std::time::Duration;
 
 use fabric::{Broken, BrokenHarness};
 use fault::Fault;
-use toy::ToyAddr;
+use toy_fabric::ToyAddr;
 use trespass_conformance::{Deadlines, Fabrics, Harness, properties};
 use trespass_core::{ErrorKind, Fabric, Listener};
 use trespass_layers::Checked;
@@ -47,6 +45,7 @@ const TABLE: &[(Fault, &str, &str)] = &[
     (Fault::MisnamesForeignBuffers, "buffers::foreign_buffers_come_back", "B8"),
     (Fault::SplitForgetsBuffers, "waking::halves_work_on_two_threads", "B8"),
     (Fault::OverwritesHeldBuffers, "flow::a_receiver_that_holds_all_stalls_the_sender", "B9"),
+    (Fault::RefusesTheWord, "buffers::a_word_stays_beside_its_message", "B11"),
     (Fault::HasNoBound, "flow::a_full_send_queue_would_block", "F4"),
     (Fault::CountsReceivesTwice, "flow::posted_counts_receives", "F6"),
     (Fault::StartsAtZero, "flow::posted_counts_receives", "F6"),

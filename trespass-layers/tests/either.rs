@@ -1,16 +1,13 @@
 //! What is between the two sides of a choice: addresses, errors, buffers.
 
 mod support;
-#[path = "../../tests/support/toy/mod.rs"]
-#[allow(dead_code, reason = "others use more of it")]
-mod toy;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
 
 use futures_executor::block_on;
 use support::{fresh_addr, mocks};
-use toy::{Toy, ToyConfig};
+use toy_fabric::{Toy, ToyConfig};
 use trespass_core::{Endpoint, ErrorKind, Fabric, Incoming, Listener, ListenerExt, RecvSide, SendSide, TransportError};
 use trespass_layers::either::EitherError;
 use trespass_layers::{Either, Metered};

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, ThreadId};
 
+use toy_fabric::{ToyRecvBuf, ToySendBuf};
 use trespass_core::SendBuf;
 
 use crate::fault::Fault;
 use crate::tap::{Deaf, unheard};
-use crate::toy::track::{ToyRecvBuf, ToySendBuf};
 
 pub(crate) struct BrokenSendBuf {
     /// `None` once it was taken out to be sent.

@@ -7,12 +7,11 @@ use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use toy_fabric::{Toy, ToyAddr, ToyConfig, ToyConnecting, ToyError, ToyIncoming, ToyListener, ToyReceiver, ToySender};
 use trespass_conformance::{Deadlines, Fabrics, Harness};
 use trespass_core::{ErrorKind, Fabric, Incoming, Listener, RecvSide, SystemTimer, Track, TransportError};
 
 use crate::fault::Fault;
-use crate::toy::track::{ToyReceiver, ToySender};
-use crate::toy::{Toy, ToyAddr, ToyConfig, ToyConnecting, ToyError, ToyIncoming, ToyListener};
 use crate::track::BrokenTrack;
 
 /// A fabric with a fault.

@@ -11,8 +11,6 @@ mod fabric;
 mod fault;
 mod receiver;
 mod tap;
-#[path = "../../../tests/support/toy/mod.rs"]
-mod toy;
 mod track;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

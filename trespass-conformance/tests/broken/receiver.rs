@@ -4,13 +4,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
+use toy_fabric::{ToyError, ToyReceiver};
 use trespass_core::{ErrorKind, RecvSide, TryError};
 
 use crate::bufs::BrokenRecvBuf;
 use crate::fault::Fault;
 use crate::tap::{Deaf, unheard};
-use crate::toy::ToyError;
-use crate::toy::track::ToyReceiver;
 use crate::track::{Flags, Own, failed};
 
 pub(crate) struct BrokenReceiver {

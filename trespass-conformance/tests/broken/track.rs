@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use toy_fabric::{ToyAddr, ToyError, ToyReceiver, ToySendBuf, ToySender};
 use trespass_core::{
     Endpoint, ErrorKind, Limits, RecvSide, Reliable, SendBuf, SendSide, SystemTimer, Track, TransportError, TryError,
     Unsent,
@@ -15,8 +16,6 @@ use crate::fabric::{Parents, Shared};
 use crate::fault::Fault;
 use crate::receiver::BrokenReceiver;
 use crate::tap::{Deaf, Tap, unheard};
-use crate::toy::track::{ToyReceiver, ToySendBuf, ToySender};
-use crate::toy::{ToyAddr, ToyError};
 
 pub(crate) struct BrokenTrack {
     sender: BrokenSender,

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
+use toy_fabric::{Toy, ToyAddr, ToyConfig, ToyTrack};
 use trespass_conformance::{Deadlines, Fabrics, Harness};
 use trespass_core::ErrorKind;
 
-use crate::toy::track::ToyTrack;
-use crate::toy::{Toy, ToyAddr, ToyConfig};
-
 const DEADLINES: Deadlines = Deadlines { handshake: Duration::from_secs(1), close: Duration::from_secs(1) };
 
+/// Each call makes a net of its own.
 #[derive(Debug, Default)]
 pub(crate) struct ToyHarness {
     config: ToyConfig,
