@@ -14,6 +14,8 @@ pub(crate) mod verbs;
 pub(crate) trait Backend {
     /// Its name in reports.
     const NAME: &'static str;
+    /// Whether there are [`shared`](Self::shared) tracks.
+    const SHARED: bool;
     type Addr: Address;
     type Fabric: MemoryFabric<Addr = Self::Addr, Track: Track<Delivery: Lossless + InOrder>>;
     /// Reliable tracks that share their queues.
@@ -28,6 +30,8 @@ pub(crate) trait Backend {
     /// A fabric for one test, on the device that has the address `here`, and what drives it.
     fn open(&self, shape: Shape, here: &Self::Addr) -> Result<(Self::Fabric, Self::Driver), PerfError>;
 
+    /// # Errors
+    /// [`Unsupported`](PerfError::Unsupported) where there are none.
     fn shared(&self, fabric: &Self::Fabric, shape: Shape) -> Result<Self::Shared, PerfError>;
 
     fn datagrams(&self, fabric: &Self::Fabric, shape: Shape) -> Result<Self::Datagrams, PerfError>;

@@ -7,7 +7,7 @@ use thiserror::Error;
 use trespass_core::{ErrorKind, TransportError};
 
 use super::plan::BadPlan;
-use super::said::{BadFrame, Refusal};
+use super::said::{BadFrame, Refusal, Why};
 
 #[derive(Debug, Error)]
 pub(crate) enum PerfError {
@@ -50,6 +50,16 @@ impl PerfError {
         match error.kind() {
             ErrorKind::Closed | ErrorKind::Disconnected => Self::Gone,
             kind => Self::Transport { action, kind, why: error.to_string() },
+        }
+    }
+
+    /// Whether it is the fabric or device that has no such thing, at either end.
+    pub(crate) fn is_lack(&self) -> bool {
+        match self {
+            Self::Unsupported(_) | Self::TooLong { .. } | Self::Plan(_) => true,
+            Self::Refused(refusal) => refusal.why == Why::Unsupported,
+            Self::Transport { kind, .. } => matches!(kind, ErrorKind::Config | ErrorKind::Unavailable),
+            _ => false,
         }
     }
 

@@ -4,7 +4,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use trespass_core::{
-    Access, Completed, MemoryFabric, Region, RemoteMemory, RemoteWindow, SharedRegion, TryError, Window,
+    Access, Completed, Endpoint, MemoryFabric, Region, RemoteMemory, RemoteWindow, SharedRegion, TryError, Window,
 };
 
 use super::error::PerfError;
@@ -24,6 +24,7 @@ pub(crate) struct Loan<F: MemoryFabric> {
     memory: SharedOf<F>,
 }
 
+type CompletedOf<T> = Completed<<T as RemoteMemory>::Region, <T as Endpoint>::Error>;
 type SharedOf<F> = <<F as MemoryFabric>::Region as Region>::Shared;
 
 impl<F: MemoryFabric> Loan<F> {
@@ -52,9 +53,7 @@ impl<F: MemoryFabric> Loan<F> {
         let read = self.memory.read_at(0, bytes);
         read.map_err(|error| PerfError::Options(error.to_string()))?;
         match layer {
-            Layer::Add | Layer::Swap => {
-                self.memory.load(0).map_err(|error| PerfError::Options(error.to_string()))
-            }
+            Layer::Add | Layer::Swap => self.memory.load(0).map_err(|error| PerfError::Options(error.to_string())),
             // Writes are there in order, and each begins with its number.
             Layer::Write if claimed > 0 && !Word::take(bytes).is(Word::number(claimed - 1), size) => {
                 Ok(Word::take(bytes).to_number().wrapping_add(1))
@@ -78,12 +77,7 @@ pub(crate) struct Operations<'a, T: RemoteMemory> {
 }
 
 impl<'a, T: RemoteMemory> Operations<'a, T> {
-    pub(crate) fn new<F>(
-        fabric: &F,
-        track: &'a mut T,
-        window: RemoteWindow,
-        plan: &'a Plan,
-    ) -> Result<Self, PerfError>
+    pub(crate) fn new<F>(fabric: &F, track: &'a mut T, window: RemoteWindow, plan: &'a Plan) -> Result<Self, PerfError>
     where
         F: MemoryFabric<Region = T::Region>,
     {
@@ -101,12 +95,7 @@ impl<'a, T: RemoteMemory> Operations<'a, T> {
         Ok(Self { track, window, plan, idle, at_once: at_once as u64, begun: 0, done: 0 })
     }
 
-    pub(crate) async fn measure<P: Pace>(
-        mut self,
-        pace: &mut P,
-        gauge: &Gauge,
-        tally: &mut Tally,
-    ) -> Result<(), Halt> {
+    pub(crate) async fn measure<P: Pace>(mut self, pace: &mut P, gauge: &Gauge, tally: &mut Tally) -> Result<(), Halt> {
         let course = Course::of(self.plan);
         let mut last = tally.begin();
         loop {
@@ -182,7 +171,7 @@ impl<'a, T: RemoteMemory> Operations<'a, T> {
     }
 
     #[inline]
-    fn take(&mut self, completed: Completed<T::Region, T::Error>) -> Result<(), Halt> {
+    fn take(&mut self, completed: CompletedOf<T>) -> Result<(), Halt> {
         let tag = completed.tag();
         let got = match completed {
             Completed::Memory { region, result, .. } => {
@@ -210,7 +199,7 @@ impl<'a, T: RemoteMemory> Operations<'a, T> {
 fn poll_complete<T: RemoteMemory>(
     track: &mut T,
     mut cx: Option<&mut Context<'_>>,
-) -> Poll<Result<Completed<T::Region, T::Error>, T::Error>> {
+) -> Poll<Result<CompletedOf<T>, T::Error>> {
     loop {
         match (track.try_complete(), &mut cx) {
             (Ok(completed), _) => return Poll::Ready(Ok(completed)),

@@ -171,7 +171,9 @@ pub(crate) enum BadPlan {
     Unknown { field: &'static str, value: u64 },
     #[error("{field} is {value}; it has to be from {least} to {most}")]
     Range { field: &'static str, value: u64, least: u64, most: u64 },
-    #[error("it would take {need} bytes of memory at one end, and {MAX_MEMORY} are allowed: fewer slots (-t), or shorter messages (-s)")]
+    #[error(
+        "it would take {need} bytes of memory at one end, and {MAX_MEMORY} are allowed: fewer slots (-t), or shorter messages (-s)"
+    )]
     Memory { need: u64 },
     #[error("{0}")]
     Pair(&'static str),
@@ -197,10 +199,14 @@ impl Plan {
             return Err(BadPlan::Pair("an atomic operation is on a word of 8 bytes: -s 8"));
         }
         if terms.work == Work::BothWays && (terms.layer.is_one_sided() || terms.layer.is_lossy()) {
-            return Err(BadPlan::Pair("both ways at once (-b) is for layers whose messages arrive: not for datagrams and operations"));
+            return Err(BadPlan::Pair(
+                "both ways at once (-b) is for layers whose messages arrive: not for datagrams and operations",
+            ));
         }
         if terms.work == Work::BothWays && terms.layer == Layer::Shared {
-            return Err(BadPlan::Pair("a shared track without a carrier takes no more than was posted for it, which is counted one way only: not -b"));
+            return Err(BadPlan::Pair(
+                "a shared track without a carrier takes no more than was posted for it, which is counted one way only: not -b",
+            ));
         }
         let plan = Self(terms);
         match plan.memory() {

@@ -20,14 +20,20 @@ struct Curve {
 pub(crate) fn svg(title: &str, rows: &[Row]) -> Result<String, String> {
     let latency = rows.iter().any(|row| row.latency().is_some());
     let (unit, curves) = match latency {
-        true => ("µs", vec![
-            curve("t_typical", BLUE, rows, |row| row.latency().map(|latency| latency.typical)),
-            curve("99 %", RED, rows, |row| row.latency().map(|latency| latency.p99)),
-        ]),
-        false => ("MiB/s", vec![
-            curve("average", BLUE, rows, |row| Some(row.bandwidth().mib())),
-            curve("peak", RED, rows, |row| Some(row.bandwidth().peak_mib())),
-        ]),
+        true => (
+            "µs",
+            vec![
+                curve("t_typical", BLUE, rows, |row| row.latency().map(|latency| latency.typical)),
+                curve("99 %", RED, rows, |row| row.latency().map(|latency| latency.p99)),
+            ],
+        ),
+        false => (
+            "MiB/s",
+            vec![
+                curve("average", BLUE, rows, |row| Some(row.bandwidth().mib())),
+                curve("peak", RED, rows, |row| Some(row.bandwidth().peak_mib())),
+            ],
+        ),
     };
     let mut text = String::new();
     draw(&mut text, title, unit, &curves).map_err(|error| error.to_string())?;
@@ -66,10 +72,7 @@ fn draw(text: &mut String, title: &str, unit: &str, curves: &[Curve]) -> Result<
         let style = color.stroke_width(2);
         let line = LineSeries::new(points.iter().copied(), style).point_size(3);
         let legend = *color;
-        chart
-            .draw_series(line)?
-            .label(*name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], legend));
+        chart.draw_series(line)?.label(*name).legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], legend));
     }
     chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK).draw()?;
     root.present()

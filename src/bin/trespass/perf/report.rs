@@ -131,7 +131,9 @@ pub(crate) fn head(plan: &Plan) -> String {
     let wait = if wait == Wait::Polling { "polling" } else { "events" };
     let under_way = if work == Work::Latency { String::new() } else { format!(", {depth} under way") };
     let columns: &[&str] = match work {
-        Work::Latency => &["t_min[us]", "t_max[us]", "t_typical[us]", "t_avg[us]", "t_stdev[us]", "99%[us]", "99.9%[us]"],
+        Work::Latency => {
+            &["t_min[us]", "t_max[us]", "t_typical[us]", "t_avg[us]", "t_stdev[us]", "99%[us]", "99.9%[us]"]
+        }
         _ => &["peak[MiB/s]", "average[MiB/s]", "rate[Mmsg/s]"],
     };
     let mut text = format!("{}, {what}; {wait}{under_way}\n{:>9} {:>12}", layer.name(), "#bytes", "#iterations");

@@ -75,7 +75,8 @@ impl<B: Backend> Server<B> {
     fn tests(&mut self, control: &mut ControlOf<B>, log: &mut impl Write) -> Result<(), PerfError> {
         let peer = control.track().map(|track| track.peer().to_string()).unwrap_or_default();
         loop {
-            let heard = unless_stopped(&self.clock, Some(MAX_PATIENCE), std::future::poll_fn(|cx| control.poll_hear(cx)));
+            let heard =
+                unless_stopped(&self.clock, Some(MAX_PATIENCE), std::future::poll_fn(|cx| control.poll_hear(cx)));
             match wait(heard)?? {
                 Some(Said::Test(plan)) => {
                     let counts = session::follow(&self.backend, control, &plan)?;
@@ -93,7 +94,7 @@ impl<B: Backend> Server<B> {
         let refusal = match error {
             PerfError::Gone | PerfError::Refused(_) => return,
             PerfError::Frame(bad) => bad.refusal(),
-            PerfError::Unsupported(_) => Refusal { why: Why::Unsupported, text: error.to_string() },
+            error if error.is_lack() => Refusal { why: Why::Unsupported, text: error.to_string() },
             _ => Refusal { why: Why::Failed, text: error.to_string() },
         };
         let _ = wait(unless_stopped(&self.clock, Some(self.patience), control.say(&Said::No(refusal))));

@@ -7,8 +7,8 @@ use trespass_carriers::{
     StreamConfig,
 };
 use trespass_core::{
-    Datagram, Drive, Endpoint, Fabric, InOrder, Incoming, Listener, ListenerExt, Lossless, RemoteMemory, RemoteWindow, Role, SendSideExt,
-    Track, TransportError, block_on,
+    Datagram, Drive, Endpoint, Fabric, InOrder, Incoming, Listener, ListenerExt, Lossless, RemoteMemory, RemoteWindow,
+    Role, SendSideExt, Track, TransportError, block_on,
 };
 
 use super::backend::Backend;
@@ -82,6 +82,9 @@ pub(crate) fn lead<B: Backend, A: Leader>(
     leader: &mut A,
 ) -> Result<(Tally, Counts), PerfError> {
     let patience = plan.terms().patience;
+    if plan.terms().layer == Layer::Shared && !B::SHARED {
+        return Err(PerfError::Unsupported("tracks that share their queues"));
+    }
     let here = control.track().map(Endpoint::local).ok_or(PerfError::Gone)?;
     let clock = control.track().map(Endpoint::timer).ok_or(PerfError::Gone)?;
     let (fabric, driver) = backend.open(plan.shape(), &here)?;
@@ -301,16 +304,15 @@ impl<B: Backend, A: Leader> Session<'_, B, A> {
                 track.map_err(|error| PerfError::transport("connecting", &error))
             }
             End::Server { here } => {
-                let mut listener =
-                    fabric.listen(here).map_err(|error| PerfError::transport("listening", &error))?;
+                let mut listener = fabric.listen(here).map_err(|error| PerfError::transport("listening", &error))?;
                 let addr = listener.local().to_string();
-                let accepted = block_on(driver, unless_stopped(clock, patience, async {
+                let accepting = async {
                     control.say(&Said::Go { addr, window }).await?;
                     let incoming = listener.incoming().await;
                     let accepting = incoming.map_err(|error| PerfError::transport("listening", &error))?.accept();
                     accepting.await.map_err(|error| PerfError::transport("accepting", &error))
-                }))?;
-                accepted
+                };
+                block_on(driver, unless_stopped(clock, patience, accepting))?
             }
         }
     }

@@ -47,7 +47,9 @@ pub(crate) fn measure(
         for entry in entries.iter_mut().filter(|entry| entry.why_not.is_none()) {
             match turn(entry.layer, &mut measure) {
                 Ok(turn) => entry.turns.push(turn),
-                Err(error) if cannot(&error) => entry.why_not = Some(error.to_string()),
+                Err(error) if error.is_lack() || matches!(error, PerfError::NoAnswers) => {
+                    entry.why_not = Some(error.to_string())
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -61,16 +63,6 @@ fn turn(layer: Layer, measure: &mut impl FnMut(Layer, Work) -> Result<Row, PerfE
     let Some(latency) = latency.latency() else { return Err(PerfError::NoAnswers) };
     let (mib, rate) = (bandwidth.bandwidth().mib(), bandwidth.bandwidth().rate());
     Ok(Turn { typical: latency.typical, p99: latency.p99, mib, rate })
-}
-
-/// Whether it is the fabric or device that has no such thing.
-fn cannot(error: &PerfError) -> bool {
-    use trespass_core::ErrorKind::{Config, Unavailable};
-    match error {
-        PerfError::Unsupported(_) | PerfError::TooLong { .. } | PerfError::Plan(_) | PerfError::NoAnswers => true,
-        PerfError::Transport { kind, .. } => matches!(kind, Config | Unavailable),
-        _ => false,
-    }
 }
 
 impl Entry {

@@ -49,11 +49,7 @@ impl<T: Track> Link for TrackLink<T> {
 
 /// A slot; where there is none, what was queued goes out, since slots come back of what has arrived.
 #[inline]
-fn reserve<T: Track>(
-    track: &mut T,
-    size: usize,
-    cx: Option<&mut Context<'_>>,
-) -> Poll<Result<T::SendBuf, T::Error>> {
+fn reserve<T: Track>(track: &mut T, size: usize, cx: Option<&mut Context<'_>>) -> Poll<Result<T::SendBuf, T::Error>> {
     match (track.try_reserve(size), cx) {
         (Ok(buf), _) => Poll::Ready(Ok(buf)),
         (Err(TryError::Failed(error)), _) => Poll::Ready(Err(error)),

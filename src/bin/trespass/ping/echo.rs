@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use trespass_core::{Elapsed, Timer, within};
+use trespass_core::{Timer, within};
 
 use crate::perf::error::PerfError;
 use crate::perf::link::{Link, STRANGE, Word, failed};
@@ -170,12 +170,11 @@ impl<T: Timer, W: Write> Echo<T, W> {
                 return Ok(());
             }
             let quiet = self.quiet_until().saturating_sub(self.clock.now());
-            match within(&self.clock, quiet, pace.until(|cx| link.recv(cx))).await {
-                Ok(answer) => match answer?.map_err(|error| failed(&error))? {
+            if let Ok(answer) = within(&self.clock, quiet, pace.until(|cx| link.recv(cx))).await {
+                match answer?.map_err(|error| failed(&error))? {
                     STRANGE => return Err(PerfError::Strange.into()),
                     word => self.take(word, plan),
-                },
-                Err(Elapsed) => {}
+                }
             }
             gauge.note(self.statistics.sent + self.statistics.answered);
         }
@@ -210,11 +209,8 @@ impl Statistics {
 
     pub(crate) fn text(&self) -> String {
         let Self { sent, answered, elapsed, min, max, .. } = *self;
-        let mut text = format!(
-            "{sent} sent, {answered} answered, {:.4} % lost, time {} ms",
-            self.loss(),
-            elapsed.as_millis()
-        );
+        let mut text =
+            format!("{sent} sent, {answered} answered, {:.4} % lost, time {} ms", self.loss(), elapsed.as_millis());
         if answered > 0 {
             text += &format!("\nrtt min/avg/max/mdev = {min:.1}/{:.1}/{max:.1}/{:.1} us", self.avg(), self.mdev());
         }
@@ -222,9 +218,8 @@ impl Statistics {
     }
 
     pub(crate) fn json(&self) -> Value {
-        let times = (self.answered > 0).then(|| {
-            json!({ "min_us": self.min, "avg_us": self.avg(), "max_us": self.max, "mdev_us": self.mdev() })
-        });
+        let times = (self.answered > 0)
+            .then(|| json!({ "min_us": self.min, "avg_us": self.avg(), "max_us": self.max, "mdev_us": self.mdev() }));
         json!({
             "sent": self.sent,
             "answered": self.answered,

@@ -155,7 +155,8 @@ impl Errand for Ping<'_> {
             say(&format!("PING {addr} ({layer}, {}{from}): {size} bytes", B::NAME));
         }
         let rhythm = Rhythm { count, interval, flood, wait };
-        let mut echo = Echo::new(rhythm, addr.to_string(), client.clock(), if json { None } else { Some(std::io::stdout()) });
+        let mut echo =
+            Echo::new(rhythm, addr.to_string(), client.clock(), if json { None } else { Some(std::io::stdout()) });
         let asked = client.test(&plan, &Gauge::default(), &mut echo);
         let statistics = echo.statistics();
         match json {
@@ -181,12 +182,12 @@ impl Errand for Ping<'_> {
     }
 }
 
-/// What to say of it at the end: an interruption is how most end.
+/// What to say of it at the end. An interruption is how most end, of which the server may have heard first.
 fn ended(asked: Result<(), PerfError>, statistics: &Statistics) -> Result<(), PerfError> {
     match asked {
-        Ok(()) | Err(PerfError::Interrupted) if statistics.answered() > 0 => Ok(()),
-        Ok(()) | Err(PerfError::Interrupted) => Err(PerfError::NoAnswers),
-        Err(error) => Err(error),
+        Err(error) if !stop::stopped() => Err(error),
+        _ if statistics.answered() > 0 => Ok(()),
+        _ => Err(PerfError::NoAnswers),
     }
 }
 

@@ -38,6 +38,7 @@ impl Mock {
 
 impl Backend for Mock {
     const NAME: &'static str = "mock";
+    const SHARED: bool = false;
     type Addr = MockAddr;
     type Fabric = MockFabric;
     /// There are none.

@@ -31,6 +31,7 @@ impl Verbs {
 
 impl Backend for Verbs {
     const NAME: &'static str = "verbs";
+    const SHARED: bool = true;
     type Addr = SocketAddr;
     type Fabric = VerbsFabric;
     type Shared = VerbsShared;
