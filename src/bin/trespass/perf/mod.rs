@@ -31,6 +31,9 @@ mod table;
 pub(crate) mod talk;
 mod tracks;
 
+#[cfg(all(test, feature = "mock"))]
+mod tests;
+
 pub(crate) use options::Options;
 
 use backend::Backend;
@@ -48,6 +51,8 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     match stop::heed_signals().map_err(|error| PerfError::Options(error.to_string())).and_then(|()| start(options)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            // Where both ends are told to stop, each may hear of it from the other first.
+            let error = if stop::stopped() { PerfError::Interrupted } else { error };
             eprintln!("trespass perf: {error}");
             error.exit_code()
         }

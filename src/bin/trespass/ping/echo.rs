@@ -182,7 +182,7 @@ impl<T: Timer, W: Write> Echo<T, W> {
 }
 
 impl Statistics {
-    fn add(&mut self, took: f64) {
+    pub(super) fn add(&mut self, took: f64) {
         self.min = if self.answered == 0 { took } else { self.min.min(took) };
         self.max = self.max.max(took);
         self.sum += took;

@@ -8,6 +8,8 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 mod echo;
+#[cfg(all(test, feature = "mock"))]
+mod tests;
 
 use crate::perf::backend::Backend;
 use crate::perf::client::Client;
