@@ -3,6 +3,8 @@
 //! A client says what is measured (`plan`, `said`), over a connection beside that of the test; then both ends have the
 //! conversation (`session`, `talk`, `memory`) over what is measured (`tracks`, `carriers`), waiting as they were told (`pace`).
 
+#![cfg_attr(not(any(feature = "mock", feature = "verbs")), allow(dead_code, unused, reason = "nothing to run on"))]
+
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;

@@ -24,9 +24,9 @@ pub(crate) struct Options {
     #[arg(long, value_name = "LAYER", default_value = "track", value_parser = layers())]
     layer: String,
 
-    /// The length of a message, or of an operation on memory: bytes, with K or M behind it for KiB and MiB
-    #[arg(short = 's', long, value_name = "BYTES", default_value = "64", value_parser = bytes)]
-    size: usize,
+    /// The length of a message, or of an operation on memory: bytes, with K or M behind it for KiB and MiB [default: 64]
+    #[arg(short = 's', long, value_name = "BYTES", value_parser = bytes)]
+    size: Option<usize>,
 
     /// Sweep over all powers of two up to 8 MiB, or to --size where that is given
     #[arg(short = 'a', long)]
@@ -153,8 +153,9 @@ impl Options {
         self.test == Test::Layers || self.layer == "all"
     }
 
+    /// Of a single test.
     pub(crate) fn size(&self) -> usize {
-        self.size
+        self.size.unwrap_or(64)
     }
 
     pub(crate) fn layer(&self) -> Layer {
@@ -188,10 +189,9 @@ impl Options {
             return vec![8];
         }
         if !self.all {
-            return vec![self.size];
+            return vec![self.size()];
         }
-        // The default length is none that somebody asked for.
-        let asked = if self.size == 64 { SWEEP } else { self.size };
+        let asked = self.size.unwrap_or(SWEEP);
         let most = if layer == Layer::Datagrams { asked.min(LONGEST_DATAGRAM) } else { asked };
         std::iter::successors(Some(1), |size| Some(size * 2)).take_while(|size| *size <= most).collect()
     }
@@ -285,6 +285,7 @@ mod tests {
         let all = sizes(&["-a"]);
         assert_eq!((all.len(), all[0], all[23]), (24, 1, 8 << 20));
         assert_eq!(sizes(&["-a", "-s", "1K"]).last(), Some(&1024));
+        assert_eq!(sizes(&["-a", "-s", "64"]).last(), Some(&64));
         assert_eq!(sizes(&["-a", "--layer", "datagrams"]).last(), Some(&4096));
         assert_eq!(sizes(&["-a", "--layer", "add"]), [8]);
     }

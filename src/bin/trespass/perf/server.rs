@@ -7,7 +7,7 @@ use trespass_core::{Endpoint, Fabric, Incoming, Listener, ListenerExt, Role, wai
 
 use super::backend::Backend;
 use super::error::PerfError;
-use super::plan::{MAX_PATIENCE, Shape};
+use super::plan::Shape;
 use super::said::{Control, Refusal, Said, Why};
 use super::session;
 use super::stop::unless_stopped;
@@ -76,7 +76,7 @@ impl<B: Backend> Server<B> {
         let peer = control.track().map(|track| track.peer().to_string()).unwrap_or_default();
         loop {
             let heard =
-                unless_stopped(&self.clock, Some(MAX_PATIENCE), std::future::poll_fn(|cx| control.poll_hear(cx)));
+                unless_stopped(&self.clock, Some(self.patience), std::future::poll_fn(|cx| control.poll_hear(cx)));
             match wait(heard)?? {
                 Some(Said::Test(plan)) => {
                     let counts = session::follow(&self.backend, control, &plan)?;

@@ -21,7 +21,7 @@ use super::plan::{Layer, MAX_PATIENCE, Plan, Wait, Work};
 use super::said::{BadFrame, Control, Counts, Said};
 use super::stop::unless_stopped;
 use super::talk::{self, Tally};
-use super::tracks::{SharedLink, TrackLink};
+use super::tracks::{Notes, SharedLink, TrackLink};
 
 type TrackOf<B> = <<B as Backend>::Fabric as Fabric>::Track;
 
@@ -167,8 +167,12 @@ impl<B: Backend, A: Leader> Session<'_, B, A> {
             Layer::Shared => {
                 let shared = self.backend.shared(&self.fabric, shape)?;
                 let track = self.meet(&shared, None)?;
-                let tells = self.plan.terms().work == Work::OneWay && matches!(self.end, End::Server { .. });
-                self.converse(SharedLink::new(track, size, shape.receives, tells))
+                let notes = match (self.plan.terms().work, &self.end) {
+                    (Work::OneWay, End::Server { .. }) => Notes::Tells,
+                    (Work::OneWay, End::Client { .. }) => Notes::Heeds,
+                    _ => Notes::None,
+                };
+                self.converse(SharedLink::new(track, size, shape.receives, notes))
             }
             Layer::Datagrams => {
                 let datagrams = self.backend.datagrams(&self.fabric, shape)?;
@@ -255,7 +259,8 @@ impl<B: Backend, A: Leader> Session<'_, B, A> {
         }
     }
 
-    /// Waits, asleep, until the client says that it is done.
+    /// Waits, asleep, until the client says that it is done. Of its operations nothing is seen here: that its process or machine is
+    /// gone is, by the other connection, but not that it stands still.
     fn sleep(&mut self) -> Result<Counts, PerfError> {
         let mut watch = Watch::new(self.control, self.clock.clone(), self.gauge, MAX_PATIENCE);
         match block_on(&mut self.driver, Events(&mut watch).until(|_| Poll::<()>::Pending)) {

@@ -74,6 +74,16 @@ fn recv<T: Track>(track: &mut T, cx: Option<&mut Context<'_>>) -> Poll<Result<T:
 /// The bytes of what tells how many receives were posted.
 const NOTE: usize = 8;
 
+/// What an end of one-way traffic does about receives. Round trips need nothing of it: one message is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notes {
+    None,
+    /// It receives, and tells of what it has posted.
+    Tells,
+    /// It sends, and no more than it was told of.
+    Heeds,
+}
+
 /// A track that ends a peer which sends more than was posted for it. So the end that receives tells of what it has posted,
 /// every half of its receives, by messages of their own; a carrier does the same inside.
 pub(crate) struct SharedLink<T> {
@@ -85,15 +95,13 @@ pub(crate) struct SharedLink<T> {
     /// Receives of the peer's that this end was told of, over time, and those of its own that it told of.
     allowed: u64,
     told: u64,
-    /// The peer sends, and is to be told.
-    tells: bool,
+    notes: Notes,
 }
 
 impl<T: Track> SharedLink<T> {
-    /// `tells`: this end is the one that receives, of one-way traffic.
-    pub(crate) fn new(track: T, size: usize, receives: usize, tells: bool) -> Self {
+    pub(crate) fn new(track: T, size: usize, receives: usize, notes: Notes) -> Self {
         let receives = receives as u64;
-        Self { track, size, receives, sent: 0, allowed: receives, told: receives, tells }
+        Self { track, size, receives, sent: 0, allowed: receives, told: receives, notes }
     }
 
     /// Takes in what the peer tells, until this end may send.
@@ -111,7 +119,7 @@ impl<T: Track> SharedLink<T> {
     /// Whether it was a note. One that takes back what was told is none.
     fn note(&mut self, message: &[u8]) -> bool {
         let word = word_of(message, NOTE);
-        let more = !self.tells && !word.is_last() && word.to_number() > self.allowed;
+        let more = self.notes == Notes::Heeds && !word.is_last() && word.to_number() > self.allowed;
         if more {
             self.allowed = word.to_number();
         }
@@ -120,8 +128,11 @@ impl<T: Track> SharedLink<T> {
 
     /// Tells the peer of what was posted, if that is worth it and there is a slot.
     fn tell(&mut self) -> Result<(), T::Error> {
+        if self.notes != Notes::Tells {
+            return Ok(());
+        }
         let posted = self.track.posted();
-        if !self.tells || posted - self.told < self.receives.div_ceil(2) {
+        if posted - self.told < self.receives.div_ceil(2) {
             return Ok(());
         }
         match self.track.try_reserve(NOTE) {
@@ -142,7 +153,7 @@ impl<T: Track> Link for SharedLink<T> {
 
     #[inline]
     fn send(&mut self, word: Word, mut cx: Option<&mut Context<'_>>) -> Poll<Result<(), T::Error>> {
-        if self.sent == self.allowed && !self.tells {
+        if self.sent == self.allowed && self.notes == Notes::Heeds {
             if let Err(error) = ready!(self.allowance(cx.as_deref_mut())) {
                 return Poll::Ready(Err(error));
             }

@@ -116,16 +116,16 @@ struct Ping<'a> {
     options: &'a Options,
 }
 
-/// What slots there are for answers that are late.
+/// Slots, for questions whose answers are late; fewer where they would take more memory than this.
 const DEPTH: usize = 64;
+const SLOTS: usize = 16 << 20;
 
 impl Ping<'_> {
     fn plan(&self) -> Result<Plan, PerfError> {
         let Options { carrier, size, interval, wait, ref ends, .. } = *self.options;
         // As long as it is silent between two questions nothing is wrong.
         let patience = (ends.patience() + interval * 2 + wait).min(MAX_PATIENCE);
-        let depth = (1 << 24).min(usize::MAX / 2) / size.max(1 << 10);
-        let depth = depth.clamp(4, DEPTH);
+        let depth = (SLOTS / size).clamp(4, DEPTH);
         Ok(Plan::new(Terms {
             layer: carrier.layer(),
             work: Work::Latency,
