@@ -56,13 +56,15 @@ fn draw(text: &mut String, title: &str, unit: &str, curves: &[Curve]) -> Result<
         if least < most { least * 0.9..most * 1.1 } else { least.min(1e6) * 0.5..most.max(1e-3) * 2.0 }
     };
     let mut chart = ChartBuilder::on(&root)
-        .caption(title, ("sans-serif", 22))
-        .margin(12)
-        .x_label_area_size(44)
-        .y_label_area_size(76)
-        .build_cartesian_2d(span(|point| point.0).log_scale(), span(|point| point.1).log_scale())?;
+        .caption(title, ("sans-serif", 24))
+        .margin(16)
+        .x_label_area_size(50)
+        .y_label_area_size(90)
+        .build_cartesian_2d(span(|point| point.0).log_scale().base(2.0), span(|point| point.1).log_scale())?;
     chart
         .configure_mesh()
+        .label_style(("sans-serif", 16))
+        .axis_desc_style(("sans-serif", 18))
         .x_desc("bytes")
         .y_desc(unit)
         .x_label_formatter(&|bytes| size(*bytes))
@@ -74,7 +76,13 @@ fn draw(text: &mut String, title: &str, unit: &str, curves: &[Curve]) -> Result<
         let legend = *color;
         chart.draw_series(line)?.label(*name).legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], legend));
     }
-    chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK).draw()?;
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .label_font(("sans-serif", 16))
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK)
+        .draw()?;
     root.present()
 }
 

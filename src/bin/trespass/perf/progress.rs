@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::pace::Gauge;
-use super::plan::Plan;
+use super::plan::{Plan, Work};
 
 /// Between two looks at a run. The loops that measure pay for it by one store for each message.
 const LOOK: Duration = Duration::from_millis(50);
@@ -34,10 +34,12 @@ struct Run {
 impl Watcher {
     pub(crate) fn start(gauge: &Arc<Gauge>, plan: &Plan, duration: Option<Duration>) -> std::io::Result<Self> {
         let terms = *plan.terms();
+        // A gauge counts what both ends send, where both do.
+        let ends = if terms.work == Work::BothWays { 2 } else { 1 };
         let run = Run {
             gauge: Arc::clone(gauge),
-            warmup: terms.warmup,
-            total: (terms.count > 0).then_some(terms.warmup + terms.count),
+            warmup: ends * terms.warmup,
+            total: (terms.count > 0).then_some(ends * (terms.warmup + terms.count)),
             duration,
             name: format!("{} {} B", terms.layer.name(), terms.size),
         };
