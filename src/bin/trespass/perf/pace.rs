@@ -177,11 +177,15 @@ impl<T: Track<Delivery: Lossless + InOrder>> Pace for Events<'_, '_, T> {
         mut attempt: impl FnMut(Option<&mut Context<'_>>) -> Poll<R>,
     ) -> Result<Option<R>, Halt> {
         let begun = Instant::now();
-        poll_fn(|cx| match (attempt(Some(cx)), self.0.poll(cx)) {
-            (Poll::Ready(output), _) => Poll::Ready(Ok(Some(output))),
-            (_, Poll::Ready(halt)) => Poll::Ready(Err(halt)),
-            _ if begun.elapsed() >= limit => Poll::Ready(Ok(None)),
-            _ => Poll::Pending,
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = attempt(Some(cx)) {
+                return Poll::Ready(Ok(Some(output)));
+            }
+            match self.0.poll(cx) {
+                Poll::Ready(halt) => Poll::Ready(Err(halt)),
+                Poll::Pending if begun.elapsed() >= limit => Poll::Ready(Ok(None)),
+                Poll::Pending => Poll::Pending,
+            }
         })
         .await
     }

@@ -73,7 +73,7 @@ struct Outcome {
     theirs: Counts,
 }
 
-/// The client's part of a test: what it measured, with what the server counted in `counts` of the second.
+/// The client's part of a test: what it measured, and what the server counted.
 pub(crate) fn lead<B: Backend, A: Leader>(
     backend: &B,
     control: &mut Control<TrackOf<B>>,
@@ -234,7 +234,7 @@ impl<B: Backend, A: Leader> Session<'_, B, A> {
         match self.end.clone() {
             End::Server { .. } => {
                 let loan = Loan::new(&fabric, self.plan)?;
-                // Kept until the client is done with it, and longer than the loan of what it reaches.
+                // Kept until the client is done with it.
                 let _track = self.meet(&fabric, Some(loan.remote()))?;
                 let theirs = self.sleep()?;
                 let mut tally = Tally::new()?;

@@ -23,7 +23,7 @@ const QUIET: Duration = Duration::from_millis(300);
 /// The longest time that is told from a longer one, in nanoseconds.
 const LONGEST: u64 = 100_000_000_000;
 
-/// What an end has measured.
+/// What an end has measured. All its memory is there before it begins.
 pub(crate) struct Tally {
     /// All that this end has sent and received, with the warm-up.
     pub(crate) counts: Counts,
@@ -38,8 +38,6 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// # Errors
-    /// None: the bounds are in order.
     pub(crate) fn new() -> Result<Self, PerfError> {
         let times = Histogram::new_with_bounds(1, LONGEST, 3).map_err(|error| PerfError::Options(error.to_string()))?;
         let (counts, began) = (Counts::default(), Instant::now());
@@ -334,6 +332,7 @@ async fn both<L: Link, P: Pace>(
                     link.flush().map_err(|error| failed(&error))?;
                 }
             }
+            Step::Received(_) if heard_last => return Err(PerfError::Strange.into()),
             Step::Received(word) => {
                 heard_last = word.is_last();
                 let count = tally.counts.received;
