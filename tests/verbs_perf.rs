@@ -98,7 +98,7 @@ fn one_server_answers_tests_of_every_kind() {
     }
     // Messages as long as the notes between two ends of a shared track, and more of them than it has receives.
     for test in ["lat", "bw"] {
-        let args = ["perf", test, "--layer", "shared", "-s", "8", "-n", "300", "-t", "16", "-e", "--json"];
+        let args = ["perf", test, "--layer", "shared", "-s", "8", "-n", "300", "-t", "16", "-l", "7", "--json"];
         let whole = json(&client(&server, &args).output().expect("the program"));
         assert_eq!((&whole["tests"][0]["received"], &whole["tests"][0]["iterations"]), (&400.into(), &300.into()));
     }

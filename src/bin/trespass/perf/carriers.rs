@@ -106,13 +106,17 @@ impl<F: MemoryFabric<Track: Track<Delivery: Lossless + InOrder>>> RendezvousLink
         Ok(Self { carrier, size, idle })
     }
 
-    /// Memory that nobody reads.
+    /// Memory that nobody reads. Where there is none, what was queued goes out: nobody reads what he was not told of.
     #[inline]
-    fn region(&mut self, cx: Option<&mut Context<'_>>) -> Poll<Option<F::Region>> {
+    fn region(&mut self, cx: Option<&mut Context<'_>>) -> Poll<Result<F::Region, CarrierError<F::Error>>> {
         match (self.idle.pop().or_else(|| self.carrier.try_returned()), cx) {
-            (Some(region), _) => Poll::Ready(Some(region)),
-            (None, Some(cx)) => self.carrier.poll_returned(cx),
-            (None, None) => Poll::Pending,
+            (Some(region), _) => Poll::Ready(Ok(region)),
+            // None is out where all came back and could not be sent, which the carrier has said.
+            (None, Some(cx)) => self.carrier.poll_returned(cx).map(|region| region.ok_or(CarrierError::Closed)),
+            (None, None) => {
+                self.carrier.flush()?;
+                Poll::Pending
+            }
         }
     }
 }
@@ -122,10 +126,7 @@ impl<F: MemoryFabric<Track: Track<Delivery: Lossless + InOrder>>> Link for Rende
 
     #[inline]
     fn send(&mut self, word: Word, mut cx: Option<&mut Context<'_>>) -> Poll<Result<(), Self::Error>> {
-        // None is out where all came back and could not be sent, which the carrier has said.
-        let Some(mut region) = ready!(self.region(cx.as_deref_mut())) else {
-            return Poll::Ready(Err(CarrierError::Closed));
-        };
+        let mut region = ready!(self.region(cx.as_deref_mut()))?;
         word.put(&mut region);
         loop {
             region = match (self.carrier.try_send_region(region, 0..self.size), &mut cx) {

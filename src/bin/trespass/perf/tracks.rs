@@ -23,11 +23,7 @@ impl<T: Track> Link for TrackLink<T> {
 
     #[inline]
     fn send(&mut self, word: Word, cx: Option<&mut Context<'_>>) -> Poll<Result<(), T::Error>> {
-        let mut buf = match reserve(&mut self.track, self.size, cx) {
-            Poll::Ready(Ok(buf)) => buf,
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            Poll::Pending => return Poll::Pending,
-        };
+        let mut buf = ready!(reserve(&mut self.track, self.size, cx))?;
         word.put(&mut buf);
         Poll::Ready(self.track.send(buf).map_err(|unsent| unsent.error))
     }
@@ -54,10 +50,10 @@ fn reserve<T: Track>(track: &mut T, size: usize, cx: Option<&mut Context<'_>>) -
         (Ok(buf), _) => Poll::Ready(Ok(buf)),
         (Err(TryError::Failed(error)), _) => Poll::Ready(Err(error)),
         (Err(TryError::WouldBlock), Some(cx)) => poll_reserve(track, cx, size),
-        (Err(TryError::WouldBlock), None) => match track.flush() {
-            Ok(()) => Poll::Pending,
-            Err(error) => Poll::Ready(Err(error)),
-        },
+        (Err(TryError::WouldBlock), None) => {
+            track.flush()?;
+            Poll::Pending
+        }
     }
 }
 
@@ -104,13 +100,11 @@ impl<T: Track> SharedLink<T> {
         Self { track, size, receives, sent: 0, allowed: receives, told: receives, notes }
     }
 
-    /// Takes in what the peer tells, until this end may send.
+    /// Takes in what the peer tells, until this end may send. What was queued has to go out: that is what the peer tells of.
     fn allowance(&mut self, mut cx: Option<&mut Context<'_>>) -> Poll<Result<(), T::Error>> {
+        self.track.flush()?;
         while self.sent == self.allowed {
-            let message = match ready!(recv(&mut self.track, cx.as_deref_mut())) {
-                Ok(message) => message,
-                Err(error) => return Poll::Ready(Err(error)),
-            };
+            let message = ready!(recv(&mut self.track, cx.as_deref_mut()))?;
             self.note(&message);
         }
         Poll::Ready(Ok(()))
@@ -132,7 +126,7 @@ impl<T: Track> SharedLink<T> {
             return Ok(());
         }
         let posted = self.track.posted();
-        if posted - self.told < self.receives.div_ceil(2) {
+        if posted.saturating_sub(self.told) < self.receives.div_ceil(2) {
             return Ok(());
         }
         match self.track.try_reserve(NOTE) {
@@ -154,14 +148,9 @@ impl<T: Track> Link for SharedLink<T> {
     #[inline]
     fn send(&mut self, word: Word, mut cx: Option<&mut Context<'_>>) -> Poll<Result<(), T::Error>> {
         if self.sent == self.allowed && self.notes == Notes::Heeds {
-            if let Err(error) = ready!(self.allowance(cx.as_deref_mut())) {
-                return Poll::Ready(Err(error));
-            }
+            ready!(self.allowance(cx.as_deref_mut()))?;
         }
-        let mut buf = match ready!(reserve(&mut self.track, self.size, cx)) {
-            Ok(buf) => buf,
-            Err(error) => return Poll::Ready(Err(error)),
-        };
+        let mut buf = ready!(reserve(&mut self.track, self.size, cx))?;
         word.put(&mut buf);
         self.sent += 1;
         Poll::Ready(self.track.send(buf).map_err(|unsent| unsent.error))
@@ -175,13 +164,10 @@ impl<T: Track> Link for SharedLink<T> {
     #[inline]
     fn recv(&mut self, mut cx: Option<&mut Context<'_>>) -> Poll<Result<Word, T::Error>> {
         loop {
-            if let Err(error) = self.tell() {
-                return Poll::Ready(Err(error));
-            }
-            match ready!(recv(&mut self.track, cx.as_deref_mut())) {
-                Ok(message) if self.note(&message) => {}
-                Ok(message) => return Poll::Ready(Ok(word_of(&message, self.size))),
-                Err(error) => return Poll::Ready(Err(error)),
+            self.tell()?;
+            let message = ready!(recv(&mut self.track, cx.as_deref_mut()))?;
+            if !self.note(&message) {
+                return Poll::Ready(Ok(word_of(&message, self.size)));
             }
         }
     }
