@@ -53,10 +53,10 @@ impl Row {
     pub(crate) fn new(plan: &Plan, tally: &Tally, server: &Counts, peak: Option<f64>) -> Self {
         let terms = *plan.terms();
         let one_way_lossy = terms.layer.is_lossy() && terms.work == Work::OneWay;
-        // What arrived, by the clock of where it did, which begins with the first: the sender's says nothing of that.
-        let (measured, timed, elapsed) = match one_way_lossy {
-            true => (server.counted, server.counted.saturating_sub(1), Duration::from_nanos(server.nanos)),
-            false => (tally.measured, tally.measured, tally.elapsed),
+        // What arrived. Nobody confirms it, so the sender's clock says when all was sent, the receiver's when it had come.
+        let (measured, elapsed) = match one_way_lossy {
+            true => (server.counted, tally.elapsed.max(Duration::from_nanos(server.nanos))),
+            false => (tally.measured, tally.elapsed),
         };
         let lost = match one_way_lossy {
             true => tally.counts.sent.saturating_sub(server.received),
@@ -66,7 +66,7 @@ impl Row {
             Work::OneWay if !terms.layer.is_one_sided() => (tally.counts.sent, server.received),
             _ => (tally.counts.sent, tally.counts.received),
         };
-        let rate = timed as f64 / elapsed.as_secs_f64().max(1e-9);
+        let rate = measured as f64 / elapsed.as_secs_f64().max(1e-9);
         let peak = if one_way_lossy { rate } else { peak.map_or(rate, |peak| peak.max(rate)) };
         let size = terms.size as f64;
         let bandwidth = Bandwidth { peak: peak * size, average: rate * size, rate };
