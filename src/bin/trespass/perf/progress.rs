@@ -25,6 +25,8 @@ pub(crate) struct Watcher {
 struct Run {
     gauge: Arc<Gauge>,
     warmup: u64,
+    /// Messages under way.
+    depth: u64,
     /// Messages in all, where that is known.
     total: Option<u64>,
     duration: Option<Duration>,
@@ -39,6 +41,7 @@ impl Watcher {
         let run = Run {
             gauge: Arc::clone(gauge),
             warmup: ends * terms.warmup,
+            depth: ends * terms.depth as u64,
             total: (terms.count > 0).then_some(ends * (terms.warmup + terms.count)),
             duration,
             name: format!("{} {} B", terms.layer.name(), terms.size),
@@ -58,9 +61,8 @@ impl Watcher {
 fn watch(run: &Run, is_over: &mpsc::Receiver<()>) -> Option<f64> {
     let begun = Instant::now();
     let mut bar = None;
-    let mut peak: Option<f64> = None;
-    // The last look at which the warm-up was over, and the first.
-    let mut last: Option<(Instant, u64)> = None;
+    let mut peak = Peak::new(run.depth);
+    // The first look at which the warm-up was over.
     let mut first: Option<Instant> = None;
     loop {
         let left = match (run.duration, first) {
@@ -70,27 +72,46 @@ fn watch(run: &Run, is_over: &mpsc::Receiver<()>) -> Option<f64> {
         let waited = is_over.recv_timeout(left);
         let (now, done) = (Instant::now(), run.gauge.done());
         if done > run.warmup {
-            first.get_or_insert(now);
-            if let Some((then, before)) = last {
-                let rate = (done - before) as f64 / (now - then).as_secs_f64().max(1e-9);
-                // A look that was cut short says little.
-                if now - then >= LOOK / 2 {
-                    peak = Some(peak.map_or(rate, |peak| peak.max(rate)));
-                }
-            }
-            last = Some((now, done));
+            let first = *first.get_or_insert(now);
+            peak.look(now - first, done);
         }
         if run.duration.zip(first).is_some_and(|(duration, first)| first.elapsed() >= duration) {
             run.gauge.end();
         }
         if let Err(RecvTimeoutError::Disconnected) = waited {
-            return peak;
+            return peak.rate;
         }
         if begun.elapsed() >= WORTH_A_BAR && bar.is_none() {
             bar = Some(new_bar(run));
         }
         if let Some(Some(bar)) = &bar {
             bar.set_position(position(run, done, first));
+        }
+    }
+}
+
+/// How fast a run is at best. What is counted is what was queued, so a stretch has to be much longer than the queue: a quarter of
+/// it at most is what only filled that.
+struct Peak {
+    least: u64,
+    /// When the stretch under way began, and how many were done then.
+    begun: Option<(Duration, u64)>,
+    rate: Option<f64>,
+}
+
+impl Peak {
+    fn new(depth: u64) -> Self {
+        Self { least: 4 * depth, begun: None, rate: None }
+    }
+
+    /// So many are done at this time.
+    fn look(&mut self, now: Duration, done: u64) {
+        let (then, before) = *self.begun.get_or_insert((now, done));
+        let (took, more) = (now.saturating_sub(then), done.saturating_sub(before));
+        if took >= LOOK && more >= self.least {
+            let rate = more as f64 / took.as_secs_f64();
+            self.rate = Some(self.rate.map_or(rate, |peak| peak.max(rate)));
+            self.begun = Some((now, done));
         }
     }
 }
@@ -125,5 +146,25 @@ impl Bar {
 impl Drop for Bar {
     fn drop(&mut self) {
         self.0.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peak_is_that_of_a_stretch_and_not_of_a_queue_that_fills() {
+        let mut peak = Peak::new(100);
+        let mut look = |millis, done| {
+            peak.look(Duration::from_millis(millis), done);
+            peak.rate
+        };
+        assert_eq!(look(0, 0), None);
+        assert_eq!(look(50, 100), None, "only the queue was filled");
+        assert_eq!(look(400, 400), Some(1000.0));
+        assert_eq!(look(410, 900), Some(1000.0), "too short to say anything");
+        assert_eq!(look(600, 1000), Some(3000.0));
+        assert_eq!(look(2600, 2000), Some(3000.0), "it was faster before");
     }
 }
