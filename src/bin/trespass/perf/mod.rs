@@ -240,6 +240,6 @@ fn measured<B: Backend>(client: &mut Client<B>, plan: &Plan, duration: Option<Du
 }
 
 /// A line for whoever reads. One who has stopped has read enough.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }

@@ -1,6 +1,5 @@
 //! `trespass ping`: whether a peer answers over a real track, and how soon.
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use crate::perf::error::PerfError;
 use crate::perf::options::{Ends, bytes};
 use crate::perf::pace::Gauge;
 use crate::perf::plan::{Layer, MAX_PATIENCE, Plan, Terms, Wait, Work};
-use crate::perf::{Errand, between, stop};
+use crate::perf::{Errand, between, say, stop};
 use echo::{Echo, Rhythm, Statistics};
 
 /// Ask a peer over a track or carrier, again and again, and tell how long its answers took
@@ -191,9 +190,4 @@ fn ended(asked: Result<(), PerfError>, statistics: &Statistics) -> Result<(), Pe
         _ if statistics.answered() > 0 => Ok(()),
         _ => Err(PerfError::NoAnswers),
     }
-}
-
-/// A line for whoever reads. One who has stopped has read enough.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
