@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod doctor;
+mod perf;
+mod ping;
 
 /// RDMA for Rust: helpers for the machine.
 #[derive(Debug, Parser)]
@@ -18,10 +20,14 @@ struct Options {
 #[derive(Debug, Subcommand)]
 enum Command {
     Doctor(doctor::Options),
+    Perf(perf::Options),
+    Ping(ping::Options),
 }
 
 fn main() -> ExitCode {
     match Options::parse().command {
         Command::Doctor(options) => doctor::run(&options),
+        Command::Perf(options) => perf::run(&options),
+        Command::Ping(options) => ping::run(&options),
     }
 }
