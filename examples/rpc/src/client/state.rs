@@ -12,6 +12,7 @@ use trespass::core::{ErrorKind, Fabric, Role, Timer, TransportError, TryError};
 
 use super::config::{CallOptions, ChannelConfig};
 use crate::RpcFabric;
+use crate::core::Waiter;
 use crate::core::calls::{Calls, Ticket};
 use crate::core::wire::{Fault, Frame, Hello};
 use crate::hub::{Alarm, Hub};
@@ -36,8 +37,8 @@ pub(super) struct State<F: RpcFabric> {
     /// The hub, as the waker of all that the connection waits for.
     waker: Waker,
     leader: Option<Who>,
-    /// How many drive it: then calls leave the lead to them.
-    drivers: usize,
+    /// Those who drive it: calls leave the lead to them. Each with its number, and its waker once it has waited.
+    drivers: Vec<(u32, Waiter)>,
     /// Who comes again to flush.
     promised: Option<Who>,
     /// Connections that failed since one was good.
@@ -51,7 +52,7 @@ pub(super) struct State<F: RpcFabric> {
 pub(super) enum Who {
     Reader(Ticket),
     Writer(Ticket),
-    Driver,
+    Driver(u32),
     Closer,
 }
 
@@ -98,7 +99,7 @@ impl<F: RpcFabric> Shared<F> {
             waker: Waker::from(Arc::clone(&hub)),
             hub,
             leader: None,
-            drivers: 0,
+            drivers: Vec::new(),
             promised: None,
             failures: 0,
             chance,
@@ -157,7 +158,8 @@ impl<F: RpcFabric> State<F> {
         }
         if self.leader == Some(who) {
             self.leader = None;
-            if let Some(waker) = self.calls.somebody() {
+            let driver = self.drivers.iter().find_map(|(_, waiter)| waiter.waker());
+            if let Some(waker) = driver.or_else(|| self.calls.somebody()) {
                 waker.wake_by_ref();
             }
         }
@@ -176,7 +178,7 @@ impl<F: RpcFabric> State<F> {
             self.flush_unless_promised(who);
             return Poll::Ready(result);
         }
-        if self.drivers == 0 || who == Who::Driver {
+        if self.drivers.is_empty() || matches!(who, Who::Driver(_) | Who::Closer) {
             self.leader = Some(who);
             self.hub.task.register(cx.waker());
         }
@@ -455,17 +457,24 @@ impl<F: RpcFabric> State<F> {
         ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed
+    /// One more who drives: its number.
+    pub(super) fn drive(&mut self) -> u32 {
+        let number = self.drivers.iter().map(|(number, _)| number + 1).max().unwrap_or(0);
+        self.drivers.push((number, Waiter::default()));
+        number
     }
 
-    pub(super) fn drive(&mut self) {
-        self.drivers += 1;
+    /// Ready once the channel is closed.
+    pub(super) fn poll_drive(&mut self, number: u32, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some((_, waiter)) = self.drivers.iter_mut().find(|(other, _)| *other == number) {
+            waiter.register(cx.waker());
+        }
+        self.poll(Who::Driver(number), cx, |state| state.closed.then_some(()))
     }
 
-    pub(super) fn undrive(&mut self) {
-        self.drivers -= 1;
-        self.leave(Who::Driver);
+    pub(super) fn undrive(&mut self, number: u32) {
+        self.drivers.retain(|(other, _)| *other != number);
+        self.leave(Who::Driver(number));
     }
 
     /// No calls any more, and goodbye. Ready when that is said, or not to be said.
@@ -477,6 +486,7 @@ impl<F: RpcFabric> State<F> {
                 Linking::Up(_) => drop(self.part()),
                 _ => self.link = Linking::Idle,
             }
+            self.drivers.iter_mut().for_each(|(_, waiter)| waiter.wake());
         }
         self.poll(Who::Closer, cx, |state| matches!(state.link, Linking::Idle).then_some(()))
     }
