@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use storm::{Ledger, Pace, one_call, servers};
+use storm::{Ledger, Pace, on_threads, one_call, servers};
 use trespass::core::Fabric;
-use trespass::mock::{MockConfig, MockPlan, MockSim, explore};
+use trespass::mock::{MockConfig, MockFabric, MockPlan, MockSim, explore};
 use trespass_example_rpc::{Channel, ChannelConfig};
 
 const PACE: Pace = Pace { begin: 2_000_000, rest: 60_000, deadline: 400_000, life: 300_000, gap: 40_000 };
@@ -31,7 +31,6 @@ fn simulate(seed: u64, calls: u64) -> Result<[usize; 6], String> {
         server,
         Arc::clone(&ledger),
         move |fabric| fabric.listen(&at).expect("nobody else listens"),
-        drop,
         seed,
         PACE,
         move || over.load(Ordering::Relaxed) == 0,
@@ -67,4 +66,12 @@ fn ten_thousand_calls_end_once_each() {
 #[test]
 fn calls_end_once_each_with_many_seeds() {
     explore(60, |seed| simulate(seed, 300).map(drop));
+}
+
+/// In real time, where the order is the machine's.
+#[test]
+fn calls_end_once_each_on_threads() {
+    let fabric = MockFabric::new();
+    let sorts = on_threads(fabric.clone(), fabric, "storm".parse().expect("an address"), 5, 2000);
+    println!("replies, statuses, deadlines, disconnected, rejected, cancelled: {sorts:?}");
 }

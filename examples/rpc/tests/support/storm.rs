@@ -2,15 +2,17 @@
 //! the fabric, the executor and the clock.
 #![allow(dead_code, reason = "not every test uses all of it")]
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
-use trespass::core::{Listener, Timer, within};
+use trespass::core::{Listener, ThreadFabric, Timer, wait, within};
 use trespass_example_rpc::{
-    CallContext, CallError, CallOptions, Channel, Code, Ran, Router, RpcFabric, RpcServer, ServeConfig, Service,
-    Status, methods,
+    CallContext, CallError, CallOptions, Channel, ChannelConfig, Code, Ran, Router, RpcFabric, RpcServer, ServeConfig,
+    Service, Status, methods,
 };
 
 methods! {
@@ -184,7 +186,6 @@ pub(crate) async fn servers<F: RpcFabric>(
     fabric: F,
     ledger: Arc<Ledger>,
     listen: impl Fn(&F) -> F::Listener,
-    known: impl Fn(<F::Listener as Listener>::Addr),
     seed: u64,
     pace: Pace,
     over: impl Fn() -> bool,
@@ -195,7 +196,6 @@ pub(crate) async fn servers<F: RpcFabric>(
     let config = ServeConfig::default().with_max_calls(256).with_patience(Duration::from_millis(50));
     while !over() {
         let listener = listen(&fabric);
-        known(listener.local());
         let service = ledger.service(timer.clone());
         let mut server = RpcServer::new(listener, timer.clone(), service, config.clone()).expect("good settings");
         let handle = server.handle();
@@ -214,4 +214,40 @@ pub(crate) async fn servers<F: RpcFabric>(
         }
         timer.sleep(dice.micros(pace.gap)).await;
     }
+}
+
+/// The same in real time: the servers on a thread, the callers on some, all on one channel. How many calls ended in each way.
+pub(crate) fn on_threads<F>(server: F, client: F, addr: F::Addr, seed: u64, calls: u64) -> [usize; 6]
+where
+    F: RpcFabric + ThreadFabric<Listener: Listener<Track = F::Track>>,
+    Channel<F>: Send + Sync,
+{
+    const THREADS: u64 = 4;
+    const PACE: Pace = Pace { begin: 2_000_000, rest: 20_000, deadline: 200_000, life: 400_000, gap: 50_000 };
+    println!("seed {seed}");
+    let (ledger, over) = (Ledger::new(calls), AtomicBool::new(false));
+    let channel = Channel::new(client.clone(), addr.clone(), ChannelConfig::default().with_seed(seed));
+    thread::scope(|scope| {
+        let (serving, done) = (Arc::clone(&ledger), &over);
+        scope.spawn(move || {
+            let listen = |fabric: &F| fabric.listen(&addr).expect("nobody else listens");
+            wait(servers(server, serving, listen, seed, PACE, || done.load(Ordering::Relaxed)));
+        });
+        let callers: Vec<_> =
+            (0..THREADS)
+                .map(|number| {
+                    let (channel, timer, ledger) = (channel.clone(), client.timer(), Arc::clone(&ledger));
+                    scope.spawn(move || {
+                        let numbers = (0..calls).filter(|call| call % THREADS == number);
+                        wait(join_all(numbers.map(|call| {
+                            one_call(channel.clone(), timer.clone(), Arc::clone(&ledger), seed, call, PACE)
+                        })));
+                    })
+                })
+                .collect();
+        let ended: Vec<_> = callers.into_iter().map(|caller| caller.join()).collect();
+        over.store(true, Ordering::Relaxed);
+        assert!(ended.iter().all(Result::is_ok), "seed {seed}");
+    });
+    ledger.judge().unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"))
 }
