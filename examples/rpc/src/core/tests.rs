@@ -49,7 +49,7 @@ fn answered(served: &mut Served) -> Vec<u8> {
 fn hear(served: &mut Served, bytes: &[u8]) -> Vec<(CallId, Vec<u8>)> {
     let mut started = Vec::new();
     each_frame(bytes, |frame| {
-        if let Action::Start { id, request, .. } = served.on_frame(frame, NOW, |_| Some(UNARY))? {
+        if let Action::Start { id, request, .. } = served.on_frame(frame, now, |_| Some(UNARY))? {
             started.push((id, request.bytes().to_vec()));
         }
         Ok(())
@@ -274,7 +274,7 @@ proptest! {
         let (_, mut served) = ends();
         for chunk in &chunks {
             let flow = |method| (method < 200).then_some(Flow { requests: method % 2 == 1, replies: method % 3 == 1 });
-            if each_frame(chunk, |frame| served.on_frame(frame, NOW, flow).map(drop)).is_err() {
+            if each_frame(chunk, |frame| served.on_frame(frame, now, flow).map(drop)).is_err() {
                 break;
             }
             for index in 0..4 {
