@@ -1,4 +1,4 @@
-//! That a call allocates nothing, once memory is warm: both ends on one thread, and an allocator that counts.
+//! What a call costs, counted: allocations, and messages. Both ends on one thread, and an allocator that counts.
 #![cfg(feature = "mock")]
 
 use std::future::Future;
@@ -6,8 +6,9 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 use allocation_counter::measure;
+use futures_util::future::join_all;
 use trespass::core::Fabric;
-use trespass::mock::MockFabric;
+use trespass::mock::{MockConfig, MockFabric, MockNet};
 use trespass_example_rpc::arith::{self, Divide, Division};
 use trespass_example_rpc::{CallError, Channel, ChannelConfig, RpcServer, ServeConfig};
 
@@ -49,4 +50,26 @@ fn a_call_allocates_nothing() {
     let mut echoes = || assert_eq!(both(&mut server, channel.call(arith::Echo, &bytes)).expect("a reply").len(), 64);
     (0..10).for_each(|_| echoes());
     assert!(measure(echoes).count_total >= 2);
+}
+
+/// Calls at once share messages: 64 callers in one task, each of which calls again when it has its reply.
+#[test]
+fn calls_at_once_share_messages() {
+    let net = MockNet::new();
+    let [fabric, far] = [(); 2].map(|()| net.fabric(MockConfig::default()).expect("good settings"));
+    let listener = far.listen(&"server".parse().expect("an address")).expect("a listener");
+    let service = arith::service(far.timer());
+    let mut rpc = RpcServer::new(listener, far.timer(), service, ServeConfig::default()).expect("good settings");
+    let mut server = pin!(rpc.run());
+    let channel = Channel::new(fabric.clone(), "server".parse().expect("an address"), ChannelConfig::default());
+    let request = Division { dividend: 91, divisor: 7 };
+    let callers = join_all((0..64).map(|_| async {
+        for _ in 0..100 {
+            assert_eq!(channel.call(Divide, &request).await, Ok(13));
+        }
+    }));
+    both(&mut server, callers);
+    // 6400 calls, and the handshakes.
+    let (sent, answered) = (fabric.counters().sends, far.counters().sends);
+    assert!(sent < 6400 / 32 && answered < 6400 / 32, "{sent} messages there, {answered} back");
 }
