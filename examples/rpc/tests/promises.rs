@@ -15,7 +15,7 @@ use trespass::core::{ErrorKind, Fabric, Timer, within};
 use trespass_example_rpc::arith::{Echo, Rest, Sum};
 use trespass_example_rpc::{
     CallContext, CallError, CallOptions, Channel, ChannelConfig, Code, Ran, Rejection, Replies, Requests, Router,
-    RpcServer, ServeConfig, Service, Status, methods,
+    RpcServer, ServeConfig, Service, Status, methods, serve_connection,
 };
 
 methods! {
@@ -248,28 +248,38 @@ fn a_server_that_drains_finishes_what_runs_and_rejects_the_rest() {
     });
 }
 
-/// What does not end in time is cut off at the drain's limit.
+/// What does not end in time is cut off at the drain's limit, whether the server has its connections itself or others have them.
 #[test]
 fn a_drain_ends_at_its_limit() {
-    let (mut world, seen) = (World::slow(9), Rc::<Seen>::default());
-    let listener = world.server.listen(&addr()).expect("a listener");
-    let mut server =
-        RpcServer::new(listener, world.server.timer(), service(&seen), ServeConfig::default()).expect("good");
-    let (handle, timer) = (server.handle(), world.server.timer());
-    let drained = world.sim.spawn("server", async move { server.run().await.expect("the listener") });
-    let channel = world.channel(ChannelConfig::default());
-    let began = timer.now();
-    let call =
-        world.sim.spawn("call", async move { channel.call_with(Hang, &(), CallOptions::without_deadline()).await });
-    world.sim.spawn("drain", async move {
-        timer.sleep(ms(50)).await;
-        handle.drain(ms(200));
-    });
-    let report = world.sim.run().unwrap_or_else(|failure| panic!("{failure}"));
-    assert!(report.elapsed - began < ms(1000), "{report:?}");
-    assert_eq!(drained.output().expect("over").cut_off.len(), 1);
-    let end = call.output().expect("over");
-    assert_eq!(end, Err(CallError::Disconnected { kind: ErrorKind::Disconnected, ran: Ran::Maybe }));
+    for in_place in [true, false] {
+        let (mut world, seen) = (World::slow(9), Rc::<Seen>::default());
+        let listener = world.server.listen(&addr()).expect("a listener");
+        let mut server =
+            RpcServer::new(listener, world.server.timer(), service(&seen), ServeConfig::default()).expect("good");
+        let (handle, timer, spawner) = (server.handle(), world.server.timer(), world.sim.spawner());
+        let drained = world.sim.spawn("server", async move {
+            if in_place {
+                return server.run().await.expect("the listener");
+            }
+            while let Some(accepted) = server.accept().await.expect("the listener") {
+                let (service, config) = server.service();
+                spawner.spawn("connection", serve_connection(accepted, service, config));
+            }
+            server.drained().await
+        });
+        let channel = world.channel(ChannelConfig::default());
+        let call =
+            world.sim.spawn("call", async move { channel.call_with(Hang, &(), CallOptions::without_deadline()).await });
+        world.sim.spawn("drain", async move {
+            timer.sleep(ms(50)).await;
+            handle.drain(ms(200));
+        });
+        let report = world.sim.run().unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(report.elapsed < ms(1000), "{report:?}");
+        assert_eq!(drained.output().expect("over").cut_off.len(), 1);
+        let end = call.output().expect("over");
+        assert_eq!(end, Err(CallError::Disconnected { kind: ErrorKind::Disconnected, ran: Ran::Maybe }));
+    }
 }
 
 /// A server dies and comes again: what was sent ends, and says that it may have run; what was not goes to the next.

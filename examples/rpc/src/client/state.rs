@@ -44,6 +44,8 @@ pub(super) struct State<F: RpcFabric> {
     drivers: Vec<(u32, Waiter)>,
     /// Who comes again to flush.
     promised: Option<Who>,
+    /// Somebody waits who has armed nothing, since another had promised to come again.
+    unarmed: bool,
     /// What time it is, where that was asked for in this look.
     now: Option<Duration>,
     /// Looks of those who poll, which ask for the time only now and then.
@@ -108,6 +110,7 @@ impl<F: RpcFabric> Shared<F> {
             leader: None,
             drivers: Vec::new(),
             promised: None,
+            unarmed: false,
             now: None,
             looks: 0,
             failures: 0,
@@ -172,11 +175,10 @@ impl<F: RpcFabric> State<F> {
 
     /// Ends the interest of `who`; if others count on it, somebody else is woken to take over.
     pub(super) fn leave(&mut self, who: Who) {
-        let promised = self.promised == Some(who);
-        if promised {
+        if self.promised == Some(who) {
             self.flush();
         }
-        if promised || self.leader == Some(who) {
+        if self.leader == Some(who) || (self.unarmed && self.promised.is_none()) {
             self.leader = None;
             let driver = self.drivers.iter().find_map(|(_, waiter)| waiter.waker());
             if let Some(waker) = driver.or_else(|| self.calls.somebody()) {
@@ -210,6 +212,7 @@ impl<F: RpcFabric> State<F> {
                 self.hub.task.register(cx.waker());
             }
             if self.calls.ripe() > 0 && self.promised != Some(who) {
+                self.unarmed = true;
                 if self.promised.is_none() {
                     self.promised = Some(who);
                     cx.waker().wake_by_ref();
@@ -218,6 +221,7 @@ impl<F: RpcFabric> State<F> {
             }
             self.flush();
             if self.arm() == Step::Wait {
+                self.unarmed = false;
                 return Poll::Pending;
             }
         }
