@@ -71,12 +71,15 @@ pub(crate) struct Pace {
     pub(crate) gap: u64,
 }
 
+/// How a call ended, as its caller saw it; `None` for one that was cancelled.
+type Ended = Option<Result<Done, CallError>>;
+
 /// What is known of each call.
 pub(crate) struct Ledger {
     /// How often its handler began.
     began: Vec<AtomicU64>,
-    /// How it ended, as its caller saw it; `None` for those that were cancelled.
-    ended: Mutex<Vec<(u64, Option<Result<Done, CallError>>)>>,
+    /// How they ended, in the order in which they did.
+    ended: Mutex<Vec<(u64, Ended)>>,
 }
 
 impl Ledger {
@@ -102,7 +105,7 @@ impl Ledger {
         })
     }
 
-    fn end(&self, number: u64, how: Option<Result<Done, CallError>>) {
+    fn end(&self, number: u64, how: Ended) {
         self.ended.lock().expect("nobody panicked").push((number, how));
     }
 
@@ -182,7 +185,7 @@ pub(crate) async fn one_call<F: RpcFabric>(
 }
 
 /// One server after another, until `over` says that it is enough: they end by a drain, or as if they had died.
-pub(crate) async fn servers<F: RpcFabric>(
+pub(crate) async fn servers<F>(
     fabric: F,
     ledger: Arc<Ledger>,
     listen: impl Fn(&F) -> F::Listener,
