@@ -23,6 +23,7 @@ fn what_the_tutorials_show_is_there() {
     let tutorials = [
         ("examples/custom_track/README.md", 5),
         ("examples/custom_carrier/README.md", 4),
+        ("examples/rpc/README.md", 5),
         ("examples/tls/README.md", 4),
     ];
     for (tutorial, least) in tutorials {
