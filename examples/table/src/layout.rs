@@ -26,7 +26,11 @@ pub enum BadLayout {
     #[error("a table without buckets, or buckets without entries")]
     Empty,
     /// Entries are of whole words, and keep something beside their head.
-    #[error("entries of {entry} bytes: a multiple of 8 from {} to {} is needed", Layout::LEAST_ENTRY, Layout::MOST_ENTRY)]
+    #[error(
+        "entries of {entry} bytes: a multiple of 8 from {} to {} is needed",
+        Layout::LEAST_ENTRY,
+        Layout::MOST_ENTRY
+    )]
     Entry {
         /// As it was asked for.
         entry: usize,

@@ -192,7 +192,8 @@ impl<M: RemoteMemory> Reader<M> {
             }
             self.flush()?;
             poll_fn(|cx| self.poll_progress(cx)).await?;
-            while let Some((tag, lookup)) = self.take_done() {
+            // All that is over, so that as many share the next doorbell.
+            while let Some((tag, lookup)) = self.next_done()? {
                 told += 1;
                 // The tag is what it was given above.
                 each(usize::try_from(tag).unwrap_or(usize::MAX), lookup, self.value());
@@ -236,10 +237,15 @@ impl<M: RemoteMemory> Reader<M> {
     /// `WouldBlock` while there is none; what ended the track.
     pub fn try_finish(&mut self) -> Result<(u64, Lookup), TryError<M::Error>> {
         loop {
+            self.read_again().map_err(TryError::Failed)?;
             if let Some(done) = self.take_done() {
                 return Ok(done);
             }
             self.absorb()?;
+            if !self.again.is_empty() {
+                self.read_again().map_err(TryError::Failed)?;
+                return Err(TryError::WouldBlock);
+            }
         }
     }
 
@@ -287,12 +293,18 @@ impl<M: RemoteMemory> Reader<M> {
 
     /// Ready when something is done, or at least a READ is over.
     fn poll_progress(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), M::Error>> {
+        self.read_again()?;
         loop {
             if !self.done.is_empty() {
                 return Poll::Ready(Ok(()));
             }
             match self.absorb() {
-                Ok(()) => return Poll::Ready(Ok(())),
+                Ok(()) if self.again.is_empty() => return Poll::Ready(Ok(())),
+                Ok(()) => {
+                    // Whoever writes may be a task of the same thread: it has its turn first.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Err(TryError::Failed(error)) => return Poll::Ready(Err(error)),
                 Err(TryError::WouldBlock) if self.under_way.is_empty() => {
                     ready!(self.track.poll_fetch_permit_ready(cx));
@@ -301,6 +313,18 @@ impl<M: RemoteMemory> Reader<M> {
                 Err(TryError::WouldBlock) => ready!(self.track.poll_complete_ready(cx)),
             }
         }
+    }
+
+    /// What is done, or is found to be so now.
+    fn next_done(&mut self) -> Result<Option<(u64, Lookup)>, M::Error> {
+        while self.done.is_empty() {
+            match self.absorb() {
+                Ok(()) => {}
+                Err(TryError::WouldBlock) => return Ok(None),
+                Err(TryError::Failed(error)) => return Err(error),
+            }
+        }
+        Ok(self.take_done())
     }
 
     fn take_done(&mut self) -> Option<(u64, Lookup)> {
@@ -322,7 +346,7 @@ impl<M: RemoteMemory> Reader<M> {
         }
         self.stats.reads += 1;
         self.conclude(wanted, region);
-        self.read_again().map_err(TryError::Failed)
+        Ok(())
     }
 
     /// What a READ has brought.
@@ -368,11 +392,7 @@ impl<M: RemoteMemory> Reader<M> {
 
     /// Queues a READ. What is refused comes back.
     #[allow(clippy::type_complexity, reason = "an alias would hide what comes back")]
-    fn queue(
-        &mut self,
-        wanted: Wanted,
-        region: M::Region,
-    ) -> Result<(), (TryError<M::Error>, Wanted, M::Region)> {
+    fn queue(&mut self, wanted: Wanted, region: M::Region) -> Result<(), (TryError<M::Error>, Wanted, M::Region)> {
         let directory = &self.directory;
         let from = directory.slice(directory.secret().bucket(&wanted.key, directory.layout().buckets()));
         let permit = match self.track.try_fetch_permit() {

@@ -136,10 +136,7 @@ impl<S: SharedRegion> Table<S> {
 
     /// What is in it.
     pub fn stats(&self) -> TableStats {
-        TableStats {
-            entries: self.entries.load(Ordering::Relaxed),
-            elsewhere: self.elsewhere.load(Ordering::Relaxed),
-        }
+        TableStats { entries: self.entries.load(Ordering::Relaxed), elsewhere: self.elsewhere.load(Ordering::Relaxed) }
     }
 
     /// Gives `key` this value. The version of the write: those of one key grow. When this returns, whoever begins to read
@@ -152,9 +149,7 @@ impl<S: SharedRegion> Table<S> {
         let fits = self.layout.fits(key.len(), value.len());
         let not_placed = || match fits {
             true => NotPlaced::Full,
-            false => {
-                NotPlaced::TooLong { len: key.len().saturating_add(value.len()), longest: self.layout.longest() }
-            }
+            false => NotPlaced::TooLong { len: key.len().saturating_add(value.len()), longest: self.layout.longest() },
         };
         match hand.find(key) {
             Some(way) if fits => Ok(hand.write(way, Kind::Value, key, value)),
