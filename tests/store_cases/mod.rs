@@ -207,11 +207,13 @@ fn malformed_requests<F: ThreadFabric<Track: Track<Delivery: Lossless + InOrder>
     let mut bystander = ends.connect(&server);
     let mut carrier = ends.carrier(&server);
     let long_key = pattern(1 + MAX_KEY + 1);
-    let malformed: [&[u8]; 9] = [
+    let malformed: [&[u8]; 11] = [
         b"",
         b"\0",
-        b"\x04key",
+        b"\x07key",
         b"\xff",
+        b"\x04\0\0\0",                           // a scan of half a number,
+        b"\x05key",                              // what has no key,
         b"\x02",                                 // a put without a length,
         b"\x02\x04\0\0",                         // with half of one,
         b"\x02\x04\0\0\0key",                    // with more key than there is,
