@@ -25,6 +25,10 @@ impl<T: Track<Delivery: Lossless + InOrder>, G: Gets> Client<T, G> {
         self.look_for_table().await?;
         let mut told = vec![false; keys.len()];
         let found = |index: usize, lookup, value: &[u8]| {
+            // What cannot be a key is an error below, as it is by message.
+            if Key::new(keys[index].as_ref()).is_err() {
+                return;
+            }
             told[index] = true;
             each(index, Ok(matches!(lookup, Lookup::Found { .. }).then_some(value)));
         };
