@@ -164,7 +164,7 @@ fn value(key: u64, round: u64) -> Vec<u8> {
 }
 
 /// How often a reader beside writers reads.
-pub(crate) const ROUNDS: u64 = 500;
+pub(crate) const ROUNDS: u64 = 200;
 
 /// Eight clients that read, and two that write the same keys. Every value that is read is compared with what its round put:
 /// the table's own checksum is not asked.

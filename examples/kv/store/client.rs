@@ -149,6 +149,11 @@ impl<T: Track<Delivery: Lossless + InOrder>, G: Gets> Client<T, G> {
         }
     }
 
+    /// What it is below, for its counters.
+    pub(crate) fn carrier(&self) -> &MessageCarrier<T> {
+        &self.carrier
+    }
+
     /// What was done beside messages.
     pub(crate) fn gets_stats(&self) -> GetsStats {
         self.gets.stats()
