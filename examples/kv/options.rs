@@ -76,7 +76,7 @@ pub(crate) struct Options {
     pub(crate) ways: usize,
 
     /// Buckets of the table
-    #[arg(long, value_name = "COUNT", default_value_t = 8192)]
+    #[arg(long, value_name = "COUNT", default_value_t = 16_384)]
     pub(crate) buckets: usize,
 
     /// Where the table is lent [default: at a port of its own, beside the address of --listen] (verbs)
