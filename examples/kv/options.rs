@@ -47,7 +47,8 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) files_only: bool,
 
-    /// How values are got in workloads [default: both, one after the other, where the fabric has memory]
+    /// How values are got in workloads [default: both, one after the other, where the fabric has memory]. A server that is told
+    /// `message` lends no memory
     #[arg(long, value_enum)]
     pub(crate) get: Option<GetPath>,
 
