@@ -9,9 +9,9 @@ use std::time::Instant;
 use futures_executor::block_on;
 use trespass::carriers::MessageConfig;
 use trespass::core::{ErrorKind, InOrder, Lossless, ThreadMemoryFabric, Track};
-use trespass_example_table::{Layout, ReaderConfig};
+use trespass_example_table::{Directory, Layout, ReaderConfig};
 
-use super::store::{Client, GetsStats, Lender, OneSided, Server, ServerConfig, StoreError};
+use super::store::{Client, GetsStats, Lender, OneSided, Server, ServerConfig, Shelf, StoreError};
 use super::{Ends, NOTICED_WITHIN, PATIENCE, gets_and_puts_of_many, pattern, within};
 
 /// What these tests ask of a fabric.
@@ -89,6 +89,7 @@ pub(crate) fn exercise<F: Fabric>(mut ends: impl FnMut() -> LendingEnds<F>) {
         readers_beside_writers(&ends.ends.client, lending.server.addr());
     });
     case("a table that is withdrawn", a_table_that_is_withdrawn);
+    case("a table that cannot be read", a_table_that_cannot_be_read);
     case("a server that dies", |ends| {
         let lending = ends.serve();
         let addr = lending.server.addr().clone();
@@ -273,6 +274,44 @@ fn a_table_that_is_withdrawn<F: Fabric>(ends: &LendingEnds<F>) {
     let before = lending.server.effort().messages;
     assert_eq!(get(&mut client, b"key").as_deref(), Some(&b"value"[..]));
     assert_eq!(lending.server.effort().messages, before, "by a read");
+}
+
+/// A server that tells of a table which it has withdrawn.
+struct Stale<F: Fabric> {
+    lender: Arc<Lender<F>>,
+    told: (Directory, String),
+}
+
+impl<F: Fabric> Shelf for Stale<F> {
+    fn put(&self, key: &[u8], value: &[u8]) {
+        self.lender.put(key, value);
+    }
+
+    fn remove(&self, key: &[u8]) {
+        self.lender.remove(key);
+    }
+
+    fn place(&self) -> Option<(Directory, String)> {
+        Some(self.told.clone())
+    }
+}
+
+fn a_table_that_cannot_be_read<F: Fabric>(ends: &LendingEnds<F>) {
+    let lender = Lender::start(&ends.ends.server, &ends.lend_at, narrow(), 64).expect("lends");
+    let told = lender.place().expect("it lends");
+    lender.withdraw().expect("withdrawn");
+    let stale = Stale { lender, told };
+    let server = Server::start_with(&ends.ends.server, &ends.ends.addr, ServerConfig::default(), stale);
+    let server = server.expect("listens");
+    let mut client = connect(&ends.ends.client, server.addr()).expect("connects");
+    block_on(client.put(b"key", b"value")).expect("puts");
+    for _ in 0..200 {
+        assert_eq!(get(&mut client, b"key").as_deref(), Some(&b"value"[..]), "by message");
+    }
+    let stats = client.gets_stats();
+    // When it opened, and after 16, 32, 64 gets more.
+    assert_eq!((stats.opened, stats.lost), (4, 4), "{stats:?}");
+    assert_eq!(stats.why.map(|(kind, _)| kind), Some(ErrorKind::RemoteAccess));
 }
 
 /// Four clients read from the server at `addr`, which is replaced by a new one at the same address by `replace`, without a

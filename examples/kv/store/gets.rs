@@ -85,13 +85,17 @@ pub(crate) struct OneSided<F: MemoryFabric> {
     stats: GetsStats,
 }
 
-/// Gets before a server that had no table is asked again: at first, and at most.
-const PATIENCE: (u32, u32) = (16, 4096);
+/// A table that was read is asked for at once when it is lost. One that is not there, or cannot be read, is asked for after
+/// so many gets, and ever fewer times.
+const FRESH: (u32, u32) = (0, 16);
+
+/// The most gets until a table is asked for again.
+const LONGEST: u32 = 4096;
 
 impl<F: MemoryFabric> OneSided<F> {
     pub(crate) fn new(fabric: &F, config: ReaderConfig) -> Self {
         let fabric = fabric.clone();
-        Self { fabric, config, reader: None, patience: (0, PATIENCE.0), stats: GetsStats::default() }
+        Self { fabric, config, reader: None, patience: FRESH, stats: GetsStats::default() }
     }
 
     async fn connect(&self, directory: Directory, addr: &str) -> Result<Reader<F::Track>, (ErrorKind, String)> {
@@ -119,7 +123,7 @@ impl<F: MemoryFabric> Gets for OneSided<F> {
             Some(left) => self.patience.0 = left,
             None => {
                 let (_, next) = self.patience;
-                self.patience = (next, (2 * next).min(PATIENCE.1));
+                self.patience = (next, (2 * next).min(LONGEST));
                 return true;
             }
         }
@@ -132,8 +136,6 @@ impl<F: MemoryFabric> Gets for OneSided<F> {
             Ok(reader) => {
                 self.reader = Some(reader);
                 self.stats.opened += 1;
-                // When it is lost, the server is asked at once.
-                self.patience = (0, PATIENCE.0);
             }
             Err(why) => self.lost(why),
         }
@@ -141,8 +143,12 @@ impl<F: MemoryFabric> Gets for OneSided<F> {
 
     async fn find(&mut self, key: &[u8]) -> Option<Lookup> {
         match self.reader.as_mut()?.find(key).await {
-            Ok(lookup @ (Lookup::Found { .. } | Lookup::Absent)) => return Some(lookup),
-            Ok(_) => {}
+            Ok(lookup) => {
+                self.patience = FRESH;
+                if matches!(lookup, Lookup::Found { .. } | Lookup::Absent) {
+                    return Some(lookup);
+                }
+            }
             Err(error) => self.lost((error.kind(), error.to_string())),
         }
         self.stats.asked += 1;
@@ -164,8 +170,9 @@ impl<F: MemoryFabric> Gets for OneSided<F> {
         });
         let outcome = outcome.await;
         self.stats.asked += keys.len() as u64 - known;
-        if let Err(error) = outcome {
-            self.lost((error.kind(), error.to_string()));
+        match outcome {
+            Ok(()) => self.patience = FRESH,
+            Err(error) => self.lost((error.kind(), error.to_string())),
         }
     }
 

@@ -93,7 +93,7 @@ pub struct Reader<M: RemoteMemory> {
     idle: Vec<Seat<M::Region>>,
     /// What the device has, oldest first. It has their memory too, in this order.
     under_way: VecDeque<Wanted>,
-    /// To be read again, for want of a permit.
+    /// Torn, and to be read again.
     again: VecDeque<(Wanted, M::Region)>,
     done: VecDeque<Done<M::Region>>,
     /// What [`value`](Self::value) is of.
