@@ -36,7 +36,8 @@ pub enum Seen<V> {
 /// # Ok::<_, trespass_example_table::BadLayout>(())
 /// ```
 pub fn find<'a>(bytes: &'a [u8], layout: Layout, secret: Secret, key: &[u8]) -> Seen<&'a [u8]> {
-    match locate(bytes, layout, secret, key) {
+    let bucket = secret.bucket(key, layout.buckets());
+    match locate(bytes, &layout, &secret, bucket, key) {
         Seen::Found { version, value } => match bytes.get(value) {
             Some(value) => Seen::Found { version, value },
             None => Seen::Torn,
@@ -47,13 +48,12 @@ pub fn find<'a>(bytes: &'a [u8], layout: Layout, secret: Secret, key: &[u8]) -> 
     }
 }
 
-/// The same, with the value as its place in `bytes`.
-pub(crate) fn locate(bytes: &[u8], layout: Layout, secret: Secret, key: &[u8]) -> Seen<Range<usize>> {
+/// The same in the bytes of `bucket`, which is the key's, with the value as its place in `bytes`.
+pub(crate) fn locate(bytes: &[u8], layout: &Layout, secret: &Secret, bucket: usize, key: &[u8]) -> Seen<Range<usize>> {
     if bytes.len() != layout.bucket_bytes() {
         return Seen::Torn;
     }
     let Some((head, entries)) = bytes.split_first_chunk::<BUCKET_HEAD>() else { return Seen::Torn };
-    let bucket = secret.bucket(key, layout.buckets());
     let claims = || (0..).zip(entries.chunks_exact(layout.entry_bytes()).map(Claim::parse));
     let is_whole = |way, claim: &Claim<'_>| claim.is_whole(secret, layout.place(bucket, way));
     for (way, claim) in claims() {

@@ -46,9 +46,9 @@ impl<'a> Claim<'a> {
             [2, 0] => Kind::Elsewhere,
             _ => return None,
         };
-        let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| head[at + i]));
+        let word = |at: usize| head[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
         let key_len = usize::from(u16::from_le_bytes([head[KEY_LEN_AT], head[KEY_LEN_AT + 1]]));
-        let value_len = u32::from_le_bytes(std::array::from_fn(|i| head[VALUE_LEN_AT + i]));
+        let value_len = head[VALUE_LEN_AT..].first_chunk().map_or(0, |len| u32::from_le_bytes(*len));
         let (key, rest) = rest.split_at_checked(key_len)?;
         let value = rest.get(..usize::try_from(value_len).ok()?)?;
         let covered = &entry[VERSION_AT..HEAD + key.len() + value.len()];
@@ -57,7 +57,7 @@ impl<'a> Claim<'a> {
 
     /// Whether all of it is of one write, to the entry at `place`.
     #[inline]
-    pub(crate) fn is_whole(&self, secret: Secret, place: u64) -> bool {
+    pub(crate) fn is_whole(&self, secret: &Secret, place: u64) -> bool {
         self.checksum == secret.checksum(place, self.covered)
     }
 }
@@ -65,7 +65,7 @@ impl<'a> Claim<'a> {
 /// Makes the bytes of an entry in `out`. Key and value fit, as [`Layout::fits`](crate::Layout) says.
 pub(crate) fn encode(
     out: &mut Vec<u8>,
-    secret: Secret,
+    secret: &Secret,
     place: u64,
     kind: Kind,
     version: u64,

@@ -9,34 +9,45 @@ const PRIME: u64 = (1 << 61) - 1;
 const STEP: usize = 7;
 const STEP_MASK: u64 = (1 << (8 * STEP)) - 1;
 
+/// Steps taken at once, which depend on one another only in their sum.
+const STEPS: usize = 4;
+/// What is loaded for them: the last word has a byte that does not count.
+const STRIDE: usize = STEPS * STEP + 1;
+
 /// What a table's hashes are made of: drawn at random for each table, and told to its readers.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Secret(u64);
+pub struct Secret {
+    word: u64,
+    checksum: Powers,
+    bucket: Powers,
+}
 
 impl Secret {
     /// One that nobody knows beforehand.
     pub fn random() -> Self {
-        Self(RandomState::new().hash_one(0))
+        Self::from_seed(RandomState::new().hash_one(0))
     }
 
     /// The same for the same `seed`: for runs that are to be repeated.
     pub const fn from_seed(seed: u64) -> Self {
-        Self(seed)
+        Self { word: seed, checksum: Powers::of(point(seed)), bucket: Powers::of(point(!seed)) }
     }
 
-    pub(crate) fn word(self) -> u64 {
-        self.0
+    pub(crate) fn word(&self) -> u64 {
+        self.word
     }
 
     /// The checksum of `bytes` in the entry at `place`.
-    pub(crate) fn checksum(self, place: u64, bytes: &[u8]) -> u64 {
-        evaluate(point(self.0), place, bytes)
+    #[inline]
+    pub(crate) fn checksum(&self, place: u64, bytes: &[u8]) -> u64 {
+        self.checksum.evaluate(place, bytes)
     }
 
     /// Which of `buckets` is that of `key`.
+    #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "the quotient is less than `buckets`")]
-    pub(crate) fn bucket(self, key: &[u8], buckets: usize) -> usize {
-        let hash = scatter(evaluate(point(!self.0), 0, key));
+    pub(crate) fn bucket(&self, key: &[u8], buckets: usize) -> usize {
+        let hash = scatter(self.bucket.evaluate(0, key));
         ((u128::from(hash) * buckets as u128) >> 64) as usize
     }
 }
@@ -47,46 +58,81 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Where the polynomial is evaluated: neither 0 nor 1.
-fn point(secret: u64) -> u64 {
+/// Where a polynomial is evaluated: neither 0 nor 1.
+const fn point(secret: u64) -> u64 {
     2 + scatter(secret) % (PRIME - 2)
 }
 
-/// The polynomial whose coefficients are the length, `place` and the bytes. Two that differ agree in as many points as they
-/// have coefficients, at most.
-fn evaluate(point: u64, place: u64, bytes: &[u8]) -> u64 {
-    let mut sum = multiply(reduce(bytes.len() as u64 + 1), point);
-    sum = multiply(reduce(sum + reduce(place)), point);
-    let mut rest = bytes;
-    while let Some(word) = rest.first_chunk() {
-        sum = multiply(sum + (u64::from_le_bytes(*word) & STEP_MASK), point);
-        rest = &rest[STEP..];
+/// The first powers of a point, each below 2⁶¹.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Powers([u64; STEPS]);
+
+impl Powers {
+    const fn of(point: u64) -> Self {
+        let mut powers = [point; STEPS];
+        let mut at = 1;
+        while at < STEPS {
+            powers[at] = fold(powers[at - 1] as u128 * point as u128) % PRIME;
+            at += 1;
+        }
+        Self(powers)
     }
-    if !rest.is_empty() {
-        let mut word = [0; size_of::<u64>()];
-        word[..rest.len()].copy_from_slice(rest);
-        sum = multiply(sum + u64::from_le_bytes(word), point);
+
+    /// The polynomial whose coefficients are the length, `place` and the bytes. Two that differ agree in as many points as
+    /// they have coefficients, at most.
+    fn evaluate(&self, place: u64, bytes: &[u8]) -> u64 {
+        let mut sum = self.step(0, reduce(bytes.len() as u64 + 1));
+        sum = self.step(sum, reduce(place));
+        let mut rest = bytes;
+        while let Some(stride) = rest.first_chunk::<STRIDE>() {
+            let word = |step: usize| stride[step * STEP..].first_chunk().map_or(0, |word| element(*word));
+            // Each product is below 2¹²³, or 2¹¹⁷.
+            let mut product = u128::from(sum + word(0)) * u128::from(self.0[STEPS - 1]);
+            for step in 1..STEPS {
+                product += u128::from(word(step)) * u128::from(self.0[STEPS - 1 - step]);
+            }
+            sum = fold(product);
+            rest = &rest[STRIDE - 1..];
+        }
+        while let Some(word) = rest.first_chunk() {
+            sum = self.step(sum, element(*word));
+            rest = &rest[STEP..];
+        }
+        if !rest.is_empty() {
+            let mut word = [0; size_of::<u64>()];
+            word[..rest.len()].copy_from_slice(rest);
+            sum = self.step(sum, u64::from_le_bytes(word));
+        }
+        sum % PRIME
     }
-    sum % PRIME
+
+    /// The next coefficient. Both summands are below 2⁶¹ + 8.
+    #[inline]
+    fn step(&self, sum: u64, coefficient: u64) -> u64 {
+        fold(u128::from(sum + coefficient) * u128::from(self.0[0]))
+    }
 }
 
-/// `a` times `b`, below 2⁶¹ + 4, for `a` below 2⁶² and `b` below 2⁶¹.
+/// The first seven bytes.
 #[inline]
-fn multiply(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
-    // 2⁶¹ is 1 in this field. Below 2⁶¹, and below 2⁶².
-    let (low, high) = (product as u64 & PRIME, (product >> 61) as u64);
-    reduce(low + high)
+fn element(word: [u8; size_of::<u64>()]) -> u64 {
+    u64::from_le_bytes(word) & STEP_MASK
+}
+
+/// The same element, below 2⁶¹ + 8, of one below 2¹²⁴: 2⁶¹ is 1 in this field.
+#[inline]
+const fn fold(product: u128) -> u64 {
+    reduce((product as u64 & PRIME) + (product >> 61) as u64)
 }
 
 /// The same element, below 2⁶¹ + 8.
 #[inline]
-fn reduce(word: u64) -> u64 {
+const fn reduce(word: u64) -> u64 {
     (word & PRIME) + (word >> 61)
 }
 
 /// The finalizer of SplitMix64: one to one, and every bit depends on all.
-fn scatter(word: u64) -> u64 {
+const fn scatter(word: u64) -> u64 {
     let mut z = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -124,7 +170,11 @@ mod tests {
                 let bytes: Vec<u8> = (0..len).map(|at| (at as u8).wrapping_mul(fill)).chain([fill; 9]).collect();
                 for (secret, place) in [(0, 0), (1, u64::MAX), (u64::MAX, 1), (77, PRIME), (78, PRIME - 1)] {
                     let point = point(secret);
-                    assert_eq!(evaluate(point, place, &bytes), slowly(point, place, &bytes), "{len} {fill} {secret}");
+                    assert_eq!(
+                        Powers::of(point).evaluate(place, &bytes),
+                        slowly(point, place, &bytes),
+                        "{len} {fill} {secret}"
+                    );
                 }
             }
         }
@@ -134,7 +184,7 @@ mod tests {
     fn extremes_do_not_overflow() {
         let bytes = [0xff; 1000];
         for point in [2, PRIME / 2, PRIME - 1] {
-            assert_eq!(evaluate(point, u64::MAX, &bytes), slowly(point, u64::MAX, &bytes));
+            assert_eq!(Powers::of(point).evaluate(u64::MAX, &bytes), slowly(point, u64::MAX, &bytes));
         }
     }
 

@@ -1,8 +1,11 @@
 //! How a table lies in memory, and what its readers are told.
 
+use std::ops::Range;
+
 use thiserror::Error;
 use trespass_core::{BadWindow, RemoteSlice, RemoteWindow};
 
+use crate::bucket::{self, Seen};
 use crate::entry;
 use crate::hash::Secret;
 
@@ -230,6 +233,16 @@ impl Directory {
     /// Where it is.
     pub fn window(&self) -> RemoteWindow {
         self.window
+    }
+
+    /// Where a key is, if it is in the table.
+    pub(crate) fn bucket(&self, key: &[u8]) -> usize {
+        self.secret.bucket(key, self.layout.buckets())
+    }
+
+    /// What a READ of `bucket` has brought of a key that has its place there.
+    pub(crate) fn locate(&self, bytes: &[u8], bucket: usize, key: &[u8]) -> Seen<Range<usize>> {
+        bucket::locate(bytes, &self.layout, &self.secret, bucket, key)
     }
 
     /// What a READ of `bucket` fetches.

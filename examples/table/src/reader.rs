@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use trespass_core::{Completed, MemoryFabric, RemoteMemory, TryError, Unsent};
 
-use crate::bucket::{Seen, locate};
+use crate::bucket::Seen;
 use crate::layout::Directory;
 
 /// What a look-up came to.
@@ -111,6 +111,7 @@ struct Seat<R> {
 struct Wanted {
     tag: u64,
     key: Vec<u8>,
+    bucket: usize,
     attempt: u32,
     /// Nobody waits for it any more.
     abandoned: bool,
@@ -213,7 +214,8 @@ impl<M: RemoteMemory> Reader<M> {
         let Seat { region, key: mut kept } = self.idle.pop().ok_or(TryError::WouldBlock)?;
         kept.clear();
         kept.extend_from_slice(key);
-        match self.queue(Wanted { tag, key: kept, attempt: 1, abandoned: false }, region) {
+        let bucket = self.directory.bucket(key);
+        match self.queue(Wanted { tag, key: kept, bucket, attempt: 1, abandoned: false }, region) {
             Ok(()) => Ok(()),
             Err((error, wanted, region)) => {
                 self.idle.push(Seat { region, key: wanted.key });
@@ -356,7 +358,7 @@ impl<M: RemoteMemory> Reader<M> {
 
     /// What a READ has brought.
     fn conclude(&mut self, wanted: Wanted, region: M::Region) {
-        let (lookup, value) = match locate(&region, self.directory.layout(), self.directory.secret(), &wanted.key) {
+        let (lookup, value) = match self.directory.locate(&region, wanted.bucket, &wanted.key) {
             Seen::Found { version, value } => (Lookup::Found { version }, value),
             Seen::Absent => (Lookup::Absent, 0..0),
             Seen::Elsewhere => (Lookup::Elsewhere, 0..0),
@@ -398,8 +400,7 @@ impl<M: RemoteMemory> Reader<M> {
     /// Queues a READ. What is refused comes back.
     #[allow(clippy::type_complexity, reason = "an alias would hide what comes back")]
     fn queue(&mut self, wanted: Wanted, region: M::Region) -> Result<(), (TryError<M::Error>, Wanted, M::Region)> {
-        let directory = &self.directory;
-        let from = directory.slice(directory.secret().bucket(&wanted.key, directory.layout().buckets()));
+        let from = self.directory.slice(wanted.bucket);
         let permit = match self.track.try_fetch_permit() {
             Ok(permit) => permit,
             Err(error) => return Err((error, wanted, region)),

@@ -120,7 +120,7 @@ impl<S: SharedRegion> Table<S> {
             bucket.clear();
             bucket.extend_from_slice(&[0; BUCKET_HEAD]);
             for way in 0..layout.ways() {
-                entry::encode(&mut entry, secret, layout.place(number, way), Kind::Free, 0, (b"", b""));
+                entry::encode(&mut entry, &secret, layout.place(number, way), Kind::Free, 0, (b"", b""));
                 entry.resize(layout.entry_bytes(), 0);
                 bucket.extend_from_slice(&entry);
             }
@@ -253,7 +253,7 @@ impl<S: SharedRegion> Hand<'_, S> {
         let (table, was) = (self.table, self.kind(way));
         let version = table.versions.fetch_add(1, Ordering::Relaxed) + 1;
         let place = table.layout.place(self.bucket, way);
-        entry::encode(&mut self.stripe.entry, table.secret, place, kind, version, (key, value));
+        entry::encode(&mut self.stripe.entry, &table.secret, place, kind, version, (key, value));
         let at = table.layout.bucket_at(self.bucket) + table.layout.entry_at(way);
         inside(table.shared.write_at(at, &self.stripe.entry));
         for (kind, add) in [(was, false), (kind, true)] {
