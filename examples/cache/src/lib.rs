@@ -2,6 +2,23 @@
 //! package says how to run it, its ARCHITECTURE.md what holds and why.
 #![forbid(unsafe_code)]
 
+mod bell;
+mod calls;
+mod client;
+mod clock;
+mod control;
+pub mod hot;
 pub mod membership;
+mod node;
+mod planted;
+pub mod source;
+pub mod state;
 pub mod store;
 pub mod view;
+pub mod wire;
+
+pub use client::{CacheError, Client, ClientConfig, Trouble};
+pub use node::{Node, NodeConfig, NodeError, NodeHandle};
+#[cfg(feature = "planted-bugs")]
+#[doc(hidden)]
+pub use planted::{Bug, plant};
