@@ -18,7 +18,7 @@ use trespass::core::Address;
 use crate::hot::Hot;
 use crate::membership::{Epoch, Membership, NodeId};
 use crate::planted::{self, Bug};
-use crate::store::Store;
+use crate::store::{Store, Version};
 use crate::view::View;
 use crate::wire::{Presence, Refusal, Report, Unready};
 
@@ -281,6 +281,15 @@ impl<A: Address> State<A> {
             entries: self.store.len() as u64,
             weight: self.store.weight(),
             evictions: self.store.evictions(),
+        }
+    }
+
+    /// Whether it knows of a write of `key`, or of one that came after it: it has one or the other, or has all there is of the key.
+    pub fn knows(&self, key: &[u8], version: Version) -> bool {
+        match (self.store.entry(key), &self.view) {
+            (Some(entry), _) => entry.version >= version,
+            (None, Some(view)) => view.replicas(key).contains(&self.settings.node) && self.has_all_of(view, key),
+            (None, None) => false,
         }
     }
 
