@@ -9,12 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::membership::Epoch;
 
-/// Which of two writes of a key is newer. A primary numbers its writes, and the epochs number the primaries.
+/// Which of two writes of a key is newer. In an epoch a key has one primary, which numbers its writes, and its starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Version {
     /// In which epoch it was written.
     pub epoch: Epoch,
-    /// Which of its primary's.
+    /// By which start of the key's primary. It does not know what the one before has written and deleted.
+    pub start: u64,
+    /// Which of its writes.
     pub number: u64,
 }
 
@@ -149,11 +151,6 @@ impl Store {
         keys
     }
 
-    /// The newest version of all.
-    pub fn newest(&self) -> Option<Version> {
-        self.cache.iter().map(|(_, entry)| entry.version).max()
-    }
-
     /// How many entries there are, with those that are not read any more.
     pub fn len(&self) -> usize {
         self.cache.len()
@@ -187,7 +184,7 @@ mod tests {
     const NOW: Duration = Duration::from_secs(10);
 
     fn version(epoch: u64, number: u64) -> Version {
-        Version { epoch: Epoch(epoch), number }
+        Version { epoch: Epoch(epoch), start: 1, number }
     }
 
     fn entry(version: Version, value: &'static str) -> Entry {
@@ -211,7 +208,6 @@ mod tests {
         assert_eq!(put(&mut store, "key", deleted), DONE);
         assert_eq!(put(&mut store, "key", entry(version(2, 1), "new")), Applied::Older, "nor what was deleted");
         assert_eq!(store.read(b"key", NOW), None);
-        assert_eq!(store.newest(), Some(version(2, 2)));
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub struct State<A> {
     peers: BTreeMap<NodeId, Peer>,
     store: Store,
     hot: Option<Hot>,
-    /// The number of the newest version that this node has seen.
+    /// How many writes it has begun.
     number: u64,
 }
 

@@ -58,7 +58,7 @@ impl<A: Address> State<A> {
         let view = self.primary_of(write.epoch, &write.key, now)?;
         let others = view.replicas(&write.key).iter().copied().skip(1).collect();
         self.number += 1;
-        let version = Version { epoch: write.epoch, number: self.number };
+        let version = Version { epoch: write.epoch, start: self.settings.incarnation, number: self.number };
         let expires = now.saturating_add(write.ttl.min(LONGEST_TTL));
         Ok(Pending { epoch: write.epoch, key: write.key, entry: Entry { version, expires, value: write.value }, others })
     }
@@ -125,7 +125,6 @@ impl<A: Address> State<A> {
     /// Takes an entry in. Where this node has all of its keys nothing older can come any more, and what is deleted may be
     /// forgotten; else that has to be kept, so that nothing older is taken for new.
     fn take(&mut self, key: Bytes, entry: Entry) -> Result<(), Refusal> {
-        self.number = self.number.max(entry.version.number);
         let ready = self.is_ready();
         if ready && entry.value.is_none() {
             if self.store.entry(&key).is_some_and(|known| known.version > entry.version) {

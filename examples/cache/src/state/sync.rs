@@ -112,7 +112,6 @@ impl<A: Address> State<A> {
         if !merge.wants(from, &item.key, item.version) && !planted::is(Bug::Version) {
             return Ok(());
         }
-        self.number = self.number.max(item.version.number);
         let Item { key, version, expires, value } = item;
         let entry = Entry { version, expires: clocks.to_mine(expires), value };
         if planted::is(Bug::Version) {

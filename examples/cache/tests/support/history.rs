@@ -148,7 +148,7 @@ mod tests {
     }
 
     const fn version(number: u64) -> Version {
-        Version { epoch: Epoch(1), number }
+        Version { epoch: Epoch(1), start: 1, number }
     }
 
     const fn put(value: u64) -> Asked {
