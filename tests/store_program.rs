@@ -15,6 +15,9 @@ use trespass::mock::{MockAddr, MockFabric};
 mod app;
 #[path = "../examples/kv/dataset.rs"]
 mod dataset;
+#[path = "../examples/kv/means.rs"]
+#[allow(dead_code, reason = "the example uses the rest")]
+mod means;
 #[path = "../examples/kv/options.rs"]
 #[allow(dead_code, reason = "the example uses the rest")]
 mod options;
@@ -25,11 +28,16 @@ mod record;
 #[path = "../examples/kv/report.rs"]
 mod report;
 #[path = "../examples/kv/store/mod.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
 mod store;
 #[path = "../examples/kv/tally.rs"]
 mod tally;
+#[path = "../examples/kv/worker.rs"]
+mod worker;
 #[path = "../examples/kv/workload.rs"]
 mod workload;
+#[path = "../examples/kv/ycsb.rs"]
+mod ycsb;
 
 use app::Place;
 use dataset::{Dataset, Item};
@@ -54,6 +62,12 @@ fn options(arguments: &[&str]) -> Options {
     Options::parse_from([&["kv"], arguments].concat())
 }
 
+/// The program on the mock, in one process.
+fn run(fabric: &MockFabric, place: Place<MockAddr>, options: &Options) -> bool {
+    let means = means::Memory::new(options, Some("table".parse().expect("an address"))).expect("a layout");
+    app::run(fabric, &means, place, options).expect("runs")
+}
+
 fn read_json(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).expect("the file is there")).expect("it is JSON")
 }
@@ -69,10 +83,9 @@ fn a_run_finds_nothing_wrong_and_says_so_in_numbers() {
     let json = root.join("report.json");
 
     let (tree, json) = (tree.to_str().unwrap(), json.to_str().unwrap());
-    let options =
-        options(&["--load", tree, "--operations", "300", "--clients", "3", "--read-share", "0.5", "--json", json]);
-    let fine = app::run(&MockFabric::new(), Place::Both { listen: addr(), connect: None }, &options).expect("runs");
-    assert!(fine);
+    let arguments = ["--operations", "300", "--clients", "3", "--read-share", "0.5", "--files-only"];
+    let options = options(&[&arguments[..], &["--load", tree, "--json", json]].concat());
+    assert!(run(&MockFabric::new(), Place::Both { listen: addr(), connect: None }, &options));
 
     let report = read_json(Path::new(json));
     assert_eq!(report["operations"], 300);
@@ -94,6 +107,48 @@ fn a_run_finds_nothing_wrong_and_says_so_in_numbers() {
 }
 
 #[test]
+fn workloads_by_both_ways_to_get_values() {
+    let json = directory("workloads").join("report.json");
+    // So many buckets that none is full.
+    let arguments = ["--workload", "a,b,c,d,e,f", "--records", "500", "--buckets", "20000", "--value-bytes", "90"];
+    let more = ["--workload-operations", "400", "--clients", "3", "--json", json.to_str().unwrap()];
+    for batch in ["1", "7"] {
+        let options = options(&[&arguments[..], &more, &["--batch", batch]].concat());
+        assert!(run(&MockFabric::new(), Place::Both { listen: addr(), connect: None }, &options));
+
+        let report = read_json(&json);
+        assert_eq!((&report["errors"], &report["mismatches"]), (&0.into(), &0.into()));
+        let runs = report["workloads"].as_array().unwrap();
+        assert_eq!(runs.len(), 12);
+        for run in runs {
+            let count = |operation: &str| run[operation]["count"].as_u64().unwrap_or(0);
+            let number = |name: &str| run[name].as_u64().unwrap();
+            let [gets, puts, inserts, scans, modifies] = ["get", "put", "insert", "scan", "modify"].map(count);
+            let name = run["workload"].as_str().unwrap();
+            let share = |part: u64, of_a_hundred: u64| part.abs_diff(4 * of_a_hundred) < 60;
+            match name {
+                "a" => assert!(share(gets, 50) && share(puts, 50), "{run}"),
+                "b" => assert!(share(gets, 95) && share(puts, 5), "{run}"),
+                "c" => assert_eq!(gets, 400),
+                "d" => assert!(share(gets, 95) && share(inserts, 5), "{run}"),
+                "e" => assert!(share(scans, 95) && share(inserts, 5), "{run}"),
+                _ => assert!(share(gets, 50) && share(modifies, 50), "{run}"),
+            }
+            assert_eq!(gets + puts + inserts + scans + modifies, 400);
+            // What the server was asked: all, or what is no get; and what it could not be read.
+            let asked = match run["gets_by"].as_str().unwrap() {
+                "message" => 400 + modifies,
+                _ => puts + inserts + scans + modifies + number("asked"),
+            };
+            assert_eq!(number("server_messages"), asked, "{run}");
+            if run["gets_by"] == "one-sided" {
+                assert_eq!(number("reads"), gets + modifies + number("torn"), "{run}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_server_that_dies_under_load_is_an_error_for_every_client() {
     let root = directory("a_server_that_dies");
     fs::write(root.join("file"), b"something").unwrap();
@@ -107,7 +162,7 @@ fn a_server_that_dies_under_load_is_an_error_for_every_client() {
             let (load, json) = (load.to_str().unwrap(), json.to_str().unwrap());
             // More operations than there is time for.
             let options = options(&["--load", load, "--operations", "1000000000", "--clients", "3", "--json", json]);
-            app::run(&fabric, Place::Clients { connect: addr() }, &options).expect("runs")
+            run(&fabric, Place::Clients { connect: addr() }, &options)
         })
     };
     thread::sleep(Duration::from_millis(500));

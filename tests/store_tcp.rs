@@ -5,7 +5,11 @@
 mod app;
 #[path = "../examples/kv/dataset.rs"]
 mod dataset;
+#[path = "../examples/kv/means.rs"]
+#[allow(dead_code, reason = "the example uses the rest")]
+mod means;
 #[path = "../examples/kv/options.rs"]
+#[allow(dead_code, reason = "the example uses the rest")]
 mod options;
 #[path = "../examples/kv/progress.rs"]
 mod progress;
@@ -19,8 +23,12 @@ mod tally;
 #[path = "../examples/custom_track/tcp/mod.rs"]
 #[allow(dead_code, reason = "the conformance kit uses the rest")]
 mod tcp;
+#[path = "../examples/kv/worker.rs"]
+mod worker;
 #[path = "../examples/kv/workload.rs"]
 mod workload;
+#[path = "../examples/kv/ycsb.rs"]
+mod ycsb;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -99,7 +107,7 @@ fn a_server_process() {
     let options = Options::parse_from(["kv", "--fabric", "tcp", "--listen", &addr]);
     let place = options.place().expect("an address");
     assert!(matches!(place, Place::Server { .. }));
-    app::run(&fabric(), place, &options).expect("serves until it is killed");
+    app::run(&fabric(), &means::Messages, place, &options).expect("serves until it is killed");
 }
 
 #[test]
@@ -125,16 +133,24 @@ fn the_program_in_two_processes() {
         "300",
         "--clients",
         "3",
+        "--records",
+        "200",
+        "--workload-operations",
+        "200",
         "--json",
         json.to_str().unwrap(),
     ]);
-    let fine = app::run(&fabric(), options.place().expect("an address"), &options).expect("runs");
+    let place = options.place().expect("an address");
+    let fine = app::run(&fabric(), &means::Messages, place, &options).expect("runs");
     assert!(fine, "nothing was wrong");
 
     let report: serde_json::Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).expect("it is JSON");
     assert_eq!(report["fabric"], "tcp");
     assert_eq!((&report["errors"], &report["mismatches"]), (&0.into(), &0.into()));
     assert_eq!(report["phases"][1]["bytes"], 5 + (3 << 20));
+    let runs = report["workloads"].as_array().expect("there are");
+    assert_eq!(runs.len(), 6, "each once: there is no memory to be read");
+    assert!(runs.iter().all(|run| run["gets_by"] == "message" && run["operations"] == 200));
 }
 
 #[test]

@@ -97,8 +97,8 @@ fn read_file(path: &Path, longest: usize) -> Result<Vec<u8>, String> {
     Ok(value)
 }
 
-/// The finalizer of SplitMix64: bytes without a pattern, the same in every run.
-fn mix(word: u64) -> u64 {
+/// The finalizer of SplitMix64, one to one: bytes without a pattern, the same in every run.
+pub(crate) fn mix(word: u64) -> u64 {
     let mut z = word.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

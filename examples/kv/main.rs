@@ -3,16 +3,20 @@
 
 mod app;
 mod dataset;
+mod means;
 mod options;
 mod progress;
 mod record;
 mod report;
+#[allow(dead_code, reason = "tests use the rest")]
 mod store;
 mod tally;
 #[path = "../custom_track/tcp/mod.rs"]
 #[allow(dead_code, reason = "the conformance kit uses the rest")]
 mod tcp;
+mod worker;
 mod workload;
+mod ycsb;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -41,11 +45,12 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
                 return Err("the mock is in process: --listen and --connect need --fabric tcp or verbs".into());
             }
             let fabric = trespass::mock::MockFabric::new();
-            app::run(&fabric, app::Place::Both { listen: "kv".parse()?, connect: None }, options)
+            let means = means::Memory::new(options, Some("kv-table".parse()?))?;
+            app::run(&fabric, &means, app::Place::Both { listen: "kv".parse()?, connect: None }, options)
         }
         Backend::Tcp => {
             let fabric = tcp::TcpFabric::open(tcp::TcpConfig::default())?;
-            app::run(&fabric, options.place()?, options)
+            app::run(&fabric, &means::Messages, options.place()?, options)
         }
         #[cfg(feature = "verbs")]
         Backend::Verbs => {
@@ -63,7 +68,11 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
                 config = config.with_local(local);
             }
             let fabric = trespass::verbs::VerbsFabric::open(config)?;
-            app::run(&fabric, place, options)
+            // Clients are told where, so it has to be somewhere.
+            let beside = listening_at.filter(|ip| !ip.is_unspecified()).map(|ip| std::net::SocketAddr::new(ip, 0));
+            let lend_at = options::address(options.lend.as_deref())?.or(beside);
+            let means = means::Memory::new(options, lend_at)?;
+            app::run(&fabric, &means, place, options)
         }
         #[cfg(not(feature = "mock"))]
         Backend::Mock => Err("built without the mock: build with `--features mock`".into()),

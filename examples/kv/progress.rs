@@ -13,7 +13,7 @@ pub(crate) struct Progress {
 }
 
 /// Below this many steps a phase is over before a line could be read.
-const WORTH_LINES: u64 = 10_000;
+const WORTH_LINES: u64 = 100_000;
 
 impl Progress {
     pub(crate) fn new(name: &'static str, total: u64) -> Self {

@@ -40,6 +40,8 @@ pub(crate) enum Mismatch {
     OutOfDate { writer: u32, version: u64 },
     #[error("a deleted key still has a value")]
     NotGone,
+    #[error("a scan that is not in the order of the keys")]
+    OutOfOrder,
 }
 
 /// Writes the value of an update into `out`: `len` bytes, or what the head needs if that is more.
@@ -61,7 +63,8 @@ pub(crate) fn write(out: &mut Vec<u8>, key: &[u8], stamp: Stamp, len: usize) {
     out[CRC_AT..WRITER_AT].copy_from_slice(&crc.to_le_bytes());
 }
 
-fn read(value: &[u8], key: &[u8]) -> Result<Stamp, Mismatch> {
+/// Whose value this is, of `key`: what a value says of itself, whatever brought it here.
+pub(crate) fn read(value: &[u8], key: &[u8]) -> Result<Stamp, Mismatch> {
     if value.len() < KEY_AT || value[..CRC_AT] != MAGIC {
         return Err(Mismatch::Alien(value.len()));
     }
@@ -97,14 +100,18 @@ impl History {
 
     /// Checks what was read of item `index`.
     pub(crate) fn check(&mut self, index: usize, item: &Item, value: Option<&[u8]>) -> Result<(), Mismatch> {
-        let value = value.ok_or(Mismatch::Gone)?;
-        if value == item.value {
-            return match self.last.contains_key(&index) {
+        match value {
+            Some(value) if value == item.value => match self.last.contains_key(&index) {
                 true => Err(Mismatch::FileAgain),
                 false => Ok(()),
-            };
+            },
+            value => self.check_record(index, &item.key, value),
         }
-        let stamp = read(value, &item.key)?;
+    }
+
+    /// Checks what was read of item `index`, which is a record of `key`.
+    pub(crate) fn check_record(&mut self, index: usize, key: &[u8], value: Option<&[u8]>) -> Result<(), Mismatch> {
+        let stamp = read(value.ok_or(Mismatch::Gone)?, key)?;
         let Stamp { writer, version } = stamp;
         let came_before = self.seen.get(&(index, writer)).is_some_and(|seen| version <= *seen);
         if came_before && self.last.get(&index) != Some(&stamp) {

@@ -13,23 +13,30 @@ pub(crate) enum Operation {
     Get,
     Put,
     Delete,
+    Insert,
+    Scan,
+    /// A get, and a put of the same key after it.
+    Modify,
 }
 
 impl Operation {
-    pub(crate) const ALL: [Self; 3] = [Self::Get, Self::Put, Self::Delete];
+    pub(crate) const ALL: [Self; 6] = [Self::Get, Self::Put, Self::Delete, Self::Insert, Self::Scan, Self::Modify];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Get => "get",
             Self::Put => "put",
             Self::Delete => "delete",
+            Self::Insert => "insert",
+            Self::Scan => "scan",
+            Self::Modify => "modify",
         }
     }
 }
 
 /// The operations that were answered, how long each took, and the bytes of their values.
 pub(crate) struct Samples {
-    nanoseconds: [Histogram<u64>; 3],
+    nanoseconds: [Histogram<u64>; Operation::ALL.len()],
     bytes: u64,
 }
 

@@ -12,12 +12,15 @@ use futures_executor::block_on;
 use trespass::carriers::{MessageCarrier, MessageConfig};
 use trespass::core::{ErrorKind, InOrder, Lossless, RecvSideExt, Role, SendSide, SendSideExt, ThreadFabric, Track};
 
+#[cfg(any(feature = "mock", feature = "verbs"))]
+#[allow(dead_code, reason = "fabrics without memory have no use for it")]
+pub(crate) mod one_sided;
 #[path = "../../examples/kv/store/mod.rs"]
-#[allow(dead_code, reason = "the example uses the rest")]
+#[allow(dead_code, unused_imports, reason = "the example uses the rest")]
 pub(crate) mod store;
 
 use store::protocol::{MAX_KEY, Rejection, Reply};
-use store::{Client, Server, ServerConfig, StoreError};
+use store::{Client, Gets, Server, ServerConfig, StoreError};
 
 /// No case takes longer, or it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -47,6 +50,8 @@ where
     case("values of every size", values_of_every_size);
     case("clients at once", clients_at_once);
     case("a call dropped half-way", a_call_dropped_half_way);
+    case("many at once", many_at_once);
+    case("scans", scans);
     case("malformed requests", malformed_requests);
     case("what is too long", what_is_too_long);
     case("a full store", a_full_store);
@@ -202,16 +207,100 @@ fn a_call_dropped_half_way<F: ThreadFabric<Track: Track<Delivery: Lossless + InO
     }
 }
 
+/// Values that fit a frame and such that do not, keys that are there and such that are not, and some that cannot be asked for.
+fn many_at_once<F: ThreadFabric<Track: Track<Delivery: Lossless + InOrder>>>(ends: &Ends<F>) {
+    let server = ends.serve();
+    let mut client = ends.connect(&server);
+    gets_and_puts_of_many(&mut client);
+}
+
+fn gets_and_puts_of_many<T: Track<Delivery: Lossless + InOrder>, G: Gets>(client: &mut Client<T, G>) {
+    let len = |number: usize| if number % 10 == 9 { 50_000 + number } else { number % 90 };
+    let too_long = pattern(MAX_KEY + 1);
+    let key = |number: usize| match number % 37 {
+        36 => too_long.clone(),
+        _ => format!("many {number}").into_bytes(),
+    };
+    for count in [0, 1, 300] {
+        let pairs: Vec<_> = (0..count).map(|number| (key(number), pattern(len(number)))).collect();
+        let mut order = Vec::new();
+        let put = client.put_many(&pairs, |number, outcome| order.push((number, outcome.is_ok())));
+        block_on(put).expect("the connection lives");
+        let wanted: Vec<_> = (0..count).map(|number| (number, number % 37 != 36)).collect();
+        assert_eq!(order, wanted, "of each once, in their order");
+    }
+    let keys: Vec<_> = (0..400).map(key).collect();
+    let mut heard = vec![0; keys.len()];
+    let get = client.get_many(&keys, |number, outcome| {
+        heard[number] += 1;
+        match (outcome, number) {
+            (Err(StoreError::KeyTooLong(_)), number) if number % 37 == 36 => {}
+            (Ok(None), 300..) => {}
+            (Ok(Some(value)), 0..300) => assert!(value == pattern(len(number)), "value {number}"),
+            (outcome, number) => panic!("{number}: {:?}", outcome.map(|value| value.map(<[u8]>::len))),
+        }
+    });
+    block_on(get).expect("the connection lives");
+    assert!(heard.iter().all(|count| *count == 1), "of each once");
+    // Half-way: what was sent is answered, and is nobody else's answer.
+    for _ in 0..5 {
+        let _ = pin!(client.get_many(&keys, |_, _| {})).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(block_on(client.get(&keys[7])).expect("gets").as_deref() == Some(&pattern(7)[..]));
+    }
+}
+
+fn scans<F: ThreadFabric<Track: Track<Delivery: Lossless + InOrder>>>(ends: &Ends<F>) {
+    let server = ends.serve();
+    let mut client = ends.connect(&server);
+    let scan = |client: &mut Client<F::Track>, from: &[u8], most| {
+        let mut pairs = Vec::new();
+        let count = block_on(client.scan(from, most, |key, value| pairs.push((key.to_vec(), value.to_vec()))));
+        assert_eq!(count.expect("scans"), pairs.len());
+        pairs
+    };
+    assert_eq!(scan(&mut client, b"", 10), []);
+    let keys: [&[u8]; 6] = [b"", b"\0", b"a", b"aa", b"b", b"\xff"];
+    for key in [3, 0, 5, 1, 4, 2] {
+        put(&mut client, keys[key], &[keys[key], keys[key]].concat());
+    }
+    let pairs: Vec<_> = keys.iter().map(|key| (key.to_vec(), [*key, *key].concat())).collect();
+    assert_eq!(scan(&mut client, b"", 10), pairs);
+    assert_eq!(scan(&mut client, b"", 0), []);
+    assert_eq!(scan(&mut client, b"a", 2), pairs[2..4]);
+    assert_eq!(scan(&mut client, b"aaa", 10), pairs[4..]);
+    assert!(block_on(client.delete(b"b")).expect("deletes"));
+    assert_eq!(scan(&mut client, b"aaa", 10), pairs[5..]);
+
+    // What is too long together comes in several: from the last key on.
+    for number in 0..10_u8 {
+        put(&mut client, &[b'z', number], &pattern(300_000));
+    }
+    let (mut from, mut seen) = (b"z".to_vec(), 0);
+    loop {
+        let some = scan(&mut client, &from, 100);
+        let new: Vec<_> = some.iter().filter(|(key, _)| key.starts_with(b"z") && *key > from).collect();
+        seen += new.len();
+        assert!(new.iter().all(|(_, value)| *value == pattern(300_000)));
+        match new.last() {
+            Some((key, _)) => from.clone_from(key),
+            None => break,
+        }
+    }
+    assert_eq!(seen, 10);
+}
+
 fn malformed_requests<F: ThreadFabric<Track: Track<Delivery: Lossless + InOrder>>>(ends: &Ends<F>) {
     let server = ends.serve();
     let mut bystander = ends.connect(&server);
     let mut carrier = ends.carrier(&server);
     let long_key = pattern(1 + MAX_KEY + 1);
-    let malformed: [&[u8]; 9] = [
+    let malformed: [&[u8]; 11] = [
         b"",
         b"\0",
-        b"\x04key",
+        b"\x07key",
         b"\xff",
+        b"\x04\0\0\0",                           // a scan of half a number,
+        b"\x05key",                              // what has no key,
         b"\x02",                                 // a put without a length,
         b"\x02\x04\0\0",                         // with half of one,
         b"\x02\x04\0\0\0key",                    // with more key than there is,

@@ -1,4 +1,4 @@
-//! The client: put, get and delete, one at a time.
+//! The client: put, get, delete and scan, one at a time; many at once are in [`batch`](super::batch).
 
 use std::error::Error;
 use std::ops::Deref;
@@ -7,16 +7,20 @@ use thiserror::Error;
 use trespass::carriers::{Message, MessageCarrier, MessageConfig};
 use trespass::core::{ErrorKind, Fabric, InOrder, Lossless, Role, Track, TransportError};
 
-use super::protocol::{Key, KeyTooLong, MAX_PUT_HEAD, Nonsense, Rejection, Reply, Request};
+use trespass_example_table::Lookup;
 
-/// A connection to a server.
-pub(crate) struct Client<T: Track<Delivery: Lossless + InOrder>> {
-    carrier: MessageCarrier<T>,
+use super::gets::{ByMessage, Gets, GetsStats};
+use super::protocol::{Effort, Key, KeyTooLong, MAX_PUT_HEAD, Nonsense, Rejection, Reply, Request};
+
+/// A connection to a server, and how values are got beside it.
+pub(crate) struct Client<T: Track<Delivery: Lossless + InOrder>, G = ByMessage> {
+    pub(super) carrier: MessageCarrier<T>,
     /// The request in the making: kept, so that not every request allocates.
-    request: Vec<u8>,
+    pub(super) request: Vec<u8>,
     /// Requests that were sent and whose replies were not waited for, because a call was dropped half-way. Replies come
     /// in order: these come first.
-    owed: usize,
+    pub(super) owed: usize,
+    pub(super) gets: G,
 }
 
 /// Why a call failed.
@@ -36,7 +40,7 @@ pub(crate) enum StoreError {
 }
 
 impl StoreError {
-    fn transport<E: TransportError>(error: E) -> Self {
+    pub(super) fn transport<E: TransportError>(error: E) -> Self {
         Self::Transport(error.kind(), Box::new(error))
     }
 
@@ -52,19 +56,31 @@ impl StoreError {
 }
 
 impl<T: Track<Delivery: Lossless + InOrder>> Client<T> {
-    /// Connects to the server at `addr`.
+    /// Connects to the server at `addr`. All goes by message.
     pub(crate) async fn connect<F>(fabric: &F, addr: &F::Addr, config: MessageConfig) -> Result<Self, StoreError>
     where
         F: Fabric<Track = T, Error = T::Error>,
     {
-        let track = fabric.connect(addr).await.map_err(StoreError::transport)?;
-        let carrier = MessageCarrier::open(track, Role::Connector, config).await.map_err(StoreError::transport)?;
-        Ok(Self { carrier, request: Vec::new(), owed: 0 })
+        Self::open(fabric, addr, config, ByMessage).await
     }
 
     /// The longest value that fits into a message of a connection with this `config`, however long its key.
     pub(crate) fn longest_value(config: &MessageConfig) -> usize {
         config.max_message.saturating_sub(MAX_PUT_HEAD)
+    }
+}
+
+impl<T: Track<Delivery: Lossless + InOrder>, G: Gets> Client<T, G> {
+    /// Connects to the server at `addr`, to get values by `gets` where that can be.
+    pub(crate) async fn open<F>(fabric: &F, addr: &F::Addr, config: MessageConfig, gets: G) -> Result<Self, StoreError>
+    where
+        F: Fabric<Track = T, Error = T::Error>,
+    {
+        let track = fabric.connect(addr).await.map_err(StoreError::transport)?;
+        let carrier = MessageCarrier::open(track, Role::Connector, config).await.map_err(StoreError::transport)?;
+        let mut client = Self { carrier, request: Vec::new(), owed: 0, gets };
+        client.look_for_table().await?;
+        Ok(client)
     }
 
     pub(crate) async fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
@@ -75,17 +91,67 @@ impl<T: Track<Delivery: Lossless + InOrder>> Client<T> {
         }
     }
 
-    /// The value as it was received: no copy is made.
-    pub(crate) async fn get(&mut self, key: &[u8]) -> Result<Option<Value<T>>, StoreError> {
-        let reply = self.exchange(Request::Get { key: Key::new(key)? }).await?;
+    /// The value where it was received, or read: no copy is made.
+    pub(crate) async fn get(&mut self, key: &[u8]) -> Result<Option<Value<'_, T>>, StoreError> {
+        let key = Key::new(key)?;
+        self.look_for_table().await?;
+        match self.gets.find(key.bytes()).await {
+            Some(Lookup::Found { .. }) => return Ok(Some(Value::Read(self.gets.value()))),
+            Some(Lookup::Absent) => return Ok(None),
+            _ => {}
+        }
+        let reply = self.exchange(Request::Get { key }).await?;
         match Reply::parse(&reply)? {
             Reply::Value(value) => {
                 let head = reply.len() - value.len();
-                Ok(Some(Value { reply, head }))
+                Ok(Some(Value::Received { reply, head }))
             }
             Reply::Missing => Ok(None),
             other => Err(unexpected(other)),
         }
+    }
+
+    /// Asks where the table is, when it is time to.
+    pub(super) async fn look_for_table(&mut self) -> Result<(), StoreError> {
+        if !self.gets.wants_table() {
+            return Ok(());
+        }
+        let reply = self.exchange(Request::Table).await?;
+        match Reply::parse(&reply)? {
+            Reply::Table(directory, addr) => self.gets.open(Some((directory, addr))).await,
+            Reply::Missing => self.gets.open(None).await,
+            other => return Err(unexpected(other)),
+        }
+        Ok(())
+    }
+
+    /// Shows `each` up to `most` pairs from `from` on, in the order of their keys. How many there were: fewer than `most`, too,
+    /// where they are too long together.
+    pub(crate) async fn scan(
+        &mut self,
+        from: &[u8],
+        most: u32,
+        mut each: impl FnMut(&[u8], &[u8]),
+    ) -> Result<usize, StoreError> {
+        let reply = self.exchange(Request::Scan { from: Key::new(from)?, most }).await?;
+        match Reply::parse(&reply)? {
+            Reply::Pairs(pairs) => Ok(pairs.iter().map(|(key, value)| each(key, value)).count()),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// How busy the server was so far.
+    pub(crate) async fn effort(&mut self) -> Result<Effort, StoreError> {
+        let reply = self.exchange(Request::Effort).await?;
+        match Reply::parse(&reply)? {
+            Reply::Busy(effort) => Ok(effort),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// What was done beside messages.
+    pub(crate) fn gets_stats(&self) -> GetsStats {
+        self.gets.stats()
     }
 
     /// Whether there was such a key.
@@ -104,9 +170,7 @@ impl<T: Track<Delivery: Lossless + InOrder>> Client<T> {
     }
 
     async fn exchange(&mut self, request: Request<'_>) -> Result<Message<T>, StoreError> {
-        while self.owed > 0 {
-            self.reply().await?;
-        }
+        self.settle().await?;
         self.request.clear();
         request.encode(&mut self.request);
         self.carrier.send(&self.request).await.map_err(StoreError::transport)?;
@@ -114,30 +178,42 @@ impl<T: Track<Delivery: Lossless + InOrder>> Client<T> {
         self.reply().await
     }
 
-    async fn reply(&mut self) -> Result<Message<T>, StoreError> {
+    /// Takes the replies that nobody waits for any more.
+    pub(super) async fn settle(&mut self) -> Result<(), StoreError> {
+        while self.owed > 0 {
+            self.reply().await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn reply(&mut self) -> Result<Message<T>, StoreError> {
         let reply = self.carrier.recv().await.map_err(StoreError::transport)?;
         self.owed -= 1;
         reply.ok_or(StoreError::Unanswered)
     }
 }
 
-fn unexpected(reply: Reply<'_>) -> StoreError {
+pub(super) fn unexpected(reply: Reply<'_>) -> StoreError {
     match reply {
         Reply::Rejected(why, reason) => StoreError::Rejected(why, reason.to_owned()),
-        Reply::Done | Reply::Value(_) | Reply::Missing => StoreError::Nonsense(Nonsense),
+        _ => StoreError::Nonsense(Nonsense),
     }
 }
 
-/// A value in the memory in which it arrived. Drop it soon: that memory is what the server may send into.
-pub(crate) struct Value<T: Track> {
-    reply: Message<T>,
-    head: usize,
+/// A value in the memory in which it arrived. Drop it soon: that memory is what the server may send into, or the next value
+/// is read into.
+pub(crate) enum Value<'a, T: Track> {
+    Received { reply: Message<T>, head: usize },
+    Read(&'a [u8]),
 }
 
-impl<T: Track> Deref for Value<T> {
+impl<T: Track> Deref for Value<'_, T> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.reply[self.head..]
+        match self {
+            Self::Received { reply, head } => &reply[*head..],
+            Self::Read(value) => value,
+        }
     }
 }
