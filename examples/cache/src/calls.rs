@@ -1,36 +1,30 @@
-//! Requests and their answers over messages: a stand-in for a framework of calls, one call at a time on each connection.
+//! What nodes are asked for, as calls, and who asks.
 
-use std::future::Future;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use trespass::carriers::{Accepted, MessageCarrier, MessageConfig, Server, ServerConfig};
-use trespass::core::{Fabric, InOrder, Lossless, Role, Track, within};
+use trespass::core::{InOrder, Lossless, ThreadFabric, Track};
+use trespass_example_rpc::{CallError, CallOptions, Channel, ChannelConfig, Method, Ran, Unary, methods};
 
 use crate::store::Version;
 use crate::wire::{Answer, Found, Lent, Read, Replicate, Replicated, Report, Write};
 
-/// What can be asked for.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) enum Request {
-    Read(Read),
-    Write(Write),
-    Replicate(Replicate),
-    Report,
-    Lend,
+methods! {
+    /// The newest value of a key, by its primary.
+    pub(crate) ReadKey = 1, "cache.read": unary(Read) -> Answer<Found>;
+    /// A write of a key, by its primary.
+    pub(crate) WriteKey = 2, "cache.write": unary(Write) -> Answer<Version>;
+    /// A write, from the primary of its key.
+    pub(crate) TakeWrite = 3, "cache.take": unary(Replicate) -> Answer<Replicated>;
+    /// How a node does.
+    pub(crate) GiveReport = 4, "cache.report": unary(()) -> Report;
+    /// Where a node lends its hot keys.
+    pub(crate) TellLent = 5, "cache.lent": unary(()) -> Option<Lent>;
 }
 
-/// What is answered.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) enum Reply {
-    Read(Answer<Found>),
-    Write(Answer<Version>),
-    Replicate(Answer<Replicated>),
-    Report(Report),
-    Lend(Option<Lent>),
-}
+/// What a request or an answer takes besides key and value.
+pub(crate) const MARGIN: u64 = 4 << 10;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -42,119 +36,49 @@ pub struct CallFailure {
     pub what: String,
 }
 
-/// Calls one node.
-pub(crate) struct Caller<F: Fabric<Track: Track<Delivery: Lossless + InOrder>>> {
-    fabric: F,
-    addr: F::Addr,
-    idle: Mutex<Vec<MessageCarrier<F::Track>>>,
+impl From<CallError> for CallFailure {
+    fn from(error: CallError) -> Self {
+        Self { maybe_done: error.ran() != Ran::No, what: error.to_string() }
+    }
 }
 
-/// So many connections are kept.
-const MOST_IDLE: usize = 8;
+/// Calls one node, over one connection.
+pub(crate) struct Caller<F: ThreadFabric<Track: Track<Delivery: Lossless + InOrder>>> {
+    channel: Channel<F>,
+    addr: F::Addr,
+    /// The last call was answered.
+    reached: AtomicBool,
+}
 
-impl<F: Fabric<Track: Track<Delivery: Lossless + InOrder>>> Caller<F> {
-    pub(crate) fn new(fabric: F, addr: F::Addr) -> Self {
-        Self { fabric, addr, idle: Mutex::default() }
+/// How long a node may take to be reached, where the last call was not answered. A channel waits for a connection as long as a call may
+/// take; whoever has another node to go to wants to know sooner that there is none.
+const REACH: Duration = Duration::from_millis(250);
+
+impl<F: ThreadFabric<Track: Track<Delivery: Lossless + InOrder>>> Caller<F> {
+    /// One that calls the node at `addr`. `longest` is how long an answer may be; chance is made of `seed`, where there is one.
+    pub(crate) fn new(fabric: F, addr: F::Addr, longest: u64, seed: Option<u64>) -> Self {
+        let longest = u32::try_from(longest.saturating_add(MARGIN)).unwrap_or(u32::MAX);
+        let mut config = ChannelConfig::default().with_max_message(longest);
+        config.longest_rest = REACH;
+        config.seed = seed;
+        Self { channel: Channel::new(fabric, addr.clone(), config), addr, reached: AtomicBool::new(false) }
     }
 
     pub(crate) fn addr(&self) -> &F::Addr {
         &self.addr
     }
 
-    async fn call(&self, request: Request, limit: Duration) -> Result<Reply, CallFailure> {
-        let sent = std::cell::Cell::new(false);
-        let failed = |what: String| CallFailure { maybe_done: sent.get(), what };
-        let calling = async {
-            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let mut carrier = match idle {
-                Some(carrier) => carrier,
-                None => {
-                    let track = self.fabric.connect(&self.addr).await.map_err(|error| failed(error.to_string()))?;
-                    let opening = MessageCarrier::open(track, Role::Connector, MessageConfig::default());
-                    opening.await.map_err(|error| failed(error.to_string()))?
-                }
-            };
-            let bytes = postcard::to_stdvec(&request).map_err(|error| failed(error.to_string()))?;
-            sent.set(true);
-            carrier.send(&bytes).await.map_err(|error| failed(error.to_string()))?;
-            let reply = carrier.recv().await.map_err(|error| failed(error.to_string()))?;
-            let reply = reply.ok_or_else(|| failed("the node has gone".to_owned()))?;
-            let reply = postcard::from_bytes(&reply).map_err(|error| failed(error.to_string()))?;
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            if idle.len() < MOST_IDLE {
-                idle.push(carrier);
-            }
-            Ok(reply)
-        };
-        within(&self.fabric.timer(), limit, calling).await.unwrap_or_else(|_| Err(failed("no answer in time".to_owned())))
-    }
-
-    pub(crate) async fn read(&self, read: Read, limit: Duration) -> Result<Answer<Found>, CallFailure> {
-        match self.call(Request::Read(read), limit).await? {
-            Reply::Read(answer) => Ok(answer),
-            _ => Err(nonsense()),
+    /// Calls, for so long at most.
+    pub(crate) async fn call<M>(&self, method: M, request: &M::Request, limit: Duration) -> Result<M::Reply, CallFailure>
+    where
+        M: Method<Shape = Unary>,
+    {
+        if !self.reached.load(Ordering::Relaxed) {
+            let reach = self.channel.call_with(GiveReport, &(), CallOptions::within(limit.min(REACH))).await;
+            reach.map_err(|error| CallFailure { maybe_done: false, what: format!("not reached: {error}") })?;
         }
-    }
-
-    pub(crate) async fn write(&self, write: Write, limit: Duration) -> Result<Answer<Version>, CallFailure> {
-        match self.call(Request::Write(write), limit).await? {
-            Reply::Write(answer) => Ok(answer),
-            _ => Err(nonsense()),
-        }
-    }
-
-    pub(crate) async fn replicate(&self, write: Replicate, limit: Duration) -> Result<Answer<Replicated>, CallFailure> {
-        match self.call(Request::Replicate(write), limit).await? {
-            Reply::Replicate(answer) => Ok(answer),
-            _ => Err(nonsense()),
-        }
-    }
-
-    pub(crate) async fn report(&self, limit: Duration) -> Result<Report, CallFailure> {
-        match self.call(Request::Report, limit).await? {
-            Reply::Report(report) => Ok(report),
-            _ => Err(nonsense()),
-        }
-    }
-
-    pub(crate) async fn lend(&self, limit: Duration) -> Result<Option<Lent>, CallFailure> {
-        match self.call(Request::Lend, limit).await? {
-            Reply::Lend(lent) => Ok(lent),
-            _ => Err(nonsense()),
-        }
-    }
-}
-
-fn nonsense() -> CallFailure {
-    CallFailure { maybe_done: true, what: "the node answered something else".to_owned() }
-}
-
-/// Answers until the listener ends.
-pub(crate) async fn serve<F, H, R>(fabric: &F, listener: F::Listener, handler: H) -> String
-where
-    F: Fabric<Track: Track<Delivery: Lossless + InOrder>>,
-    H: Fn(Request) -> R,
-    R: Future<Output = Reply>,
-{
-    let server = Server::new(listener, fabric.timer(), ServerConfig::default(), MessageConfig::default());
-    let mut server = match server {
-        Ok(server) => server,
-        Err(fault) => return fault.to_string(),
-    };
-    let handler = &handler;
-    let served = server.serve(|Accepted { mut carrier, peer }: Accepted<MessageCarrier<F::Track>, F::Addr>| async move {
-        while let Ok(Some(bytes)) = carrier.recv().await {
-            let Ok(request) = postcard::from_bytes(&bytes) else { break };
-            drop(bytes);
-            let Ok(reply) = postcard::to_stdvec(&handler(request).await) else { break };
-            if carrier.send(&reply).await.is_err() {
-                break;
-            }
-        }
-        drop(peer);
-    });
-    match served.await {
-        Ok(_) => "it was drained".to_owned(),
-        Err(error) => error.to_string(),
+        let called = self.channel.call_with(method, request, CallOptions::within(limit)).await;
+        self.reached.store(called.is_ok(), Ordering::Relaxed);
+        Ok(called?)
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use thiserror::Error;
 use trespass::core::{InOrder, Lossless, ThreadFabric, Timer, Track, within};
 
-use crate::calls::{CallFailure, Caller};
+use crate::calls::{CallFailure, Caller, GiveReport, ReadKey, WriteKey};
 use crate::membership::{Epoch, NodeId};
 use crate::source::{Source, SourceError};
 use crate::store::Version;
@@ -23,11 +23,15 @@ pub struct ClientConfig {
     pub deadline: Duration,
     /// For how long one node is waited for. Default 2 s: longer than a node waits for the others.
     pub attempt: Duration,
+    /// How long a value may be, in bytes: as the nodes take them. Default 1 MiB.
+    pub longest: u64,
+    /// What chance is made of, for runs that are to be the same again. Default `None`: of chance.
+    pub seed: Option<u64>,
 }
 
 impl Default for ClientConfig {
     fn default() -> Self {
-        Self { deadline: Duration::from_secs(10), attempt: Duration::from_secs(2) }
+        Self { deadline: Duration::from_secs(10), attempt: Duration::from_secs(2), longest: 1 << 20, seed: None }
     }
 }
 
@@ -106,7 +110,7 @@ where
         let key = Bytes::copy_from_slice(key);
         let read = async |caller: &Caller<F>, epoch, limit| {
             let key = key.clone();
-            caller.read(Read { epoch, key }, limit).await
+            caller.call(ReadKey, &Read { epoch, key }, limit).await
         };
         let Found { value, .. } = self.call(&key, true, read).await?;
         Ok(value)
@@ -133,7 +137,7 @@ where
         let key = Bytes::copy_from_slice(key);
         let write = async |caller: &Caller<F>, epoch, limit| {
             let (key, value) = (key.clone(), value.clone());
-            caller.write(Write { epoch, key, value, ttl }, limit).await
+            caller.call(WriteKey, &Write { epoch, key, value, ttl }, limit).await
         };
         self.call(&key, false, write).await
     }
@@ -144,7 +148,7 @@ where
     /// The membership is not known.
     pub async fn reports(&self) -> Result<Vec<Report>, SourceError> {
         let view = self.refreshed(self.config.attempt).await?;
-        let ask = async |node| self.caller(&view, node)?.report(self.config.attempt).await.ok();
+        let ask = async |node| self.caller(&view, node)?.call(GiveReport, &(), self.config.attempt).await.ok();
         let members = view.membership().members().iter().map(|member| ask(member.id));
         Ok(futures_util::future::join_all(members).await.into_iter().flatten().collect())
     }
@@ -216,7 +220,7 @@ where
         match callers.get(&node).filter(|caller| caller.addr() == addr) {
             Some(caller) => Some(Arc::clone(caller)),
             None => {
-                let caller = Arc::new(Caller::new(self.fabric.clone(), addr.clone()));
+                let caller = Arc::new(Caller::new(self.fabric.clone(), addr.clone(), self.config.longest, self.config.seed));
                 callers.insert(node, Arc::clone(&caller));
                 Some(caller)
             }

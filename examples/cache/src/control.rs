@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use trespass::carriers::{CarrierError, StreamCarrier, StreamConfig};
-use trespass::core::{Elapsed, Endpoint, ErrorKind, Fabric, InOrder, Lossless, Role, Track, TransportError, within};
+use trespass::core::{Elapsed, ErrorKind, Fabric, InOrder, Lossless, Role, Track, TransportError, within};
 
 use crate::wire::{Frame, Refusal};
 
@@ -133,10 +133,5 @@ impl<T: Track<Delivery: Lossless + InOrder>> Conversation<T> {
     pub(crate) async fn close(mut self) {
         // Whoever does not hear it finds the stream ended, which is no worse here.
         let _ = self.stream.close().await;
-    }
-
-    /// Whom it is with.
-    pub(crate) fn peer(&self) -> Option<T::Addr> {
-        self.stream.track().map(Endpoint::peer)
     }
 }

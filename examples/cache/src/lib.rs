@@ -17,6 +17,7 @@ pub mod store;
 pub mod view;
 pub mod wire;
 
+pub use calls::CallFailure;
 pub use client::{CacheError, Client, ClientConfig, Trouble};
 pub use node::{Node, NodeConfig, NodeError, NodeHandle};
 #[cfg(feature = "planted-bugs")]

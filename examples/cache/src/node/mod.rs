@@ -21,7 +21,7 @@ use thiserror::Error;
 use trespass::core::{ErrorKind, InOrder, Lossless, ThreadFabric, Timer, Track, TransportError, within};
 
 use crate::bell::Bell;
-use crate::calls::{self, Caller};
+use crate::calls::Caller;
 use crate::clock::Clock;
 use crate::hot::Hot;
 use crate::membership::{Epoch, NodeId};
@@ -52,6 +52,8 @@ pub struct NodeConfig {
     /// What the node's clock is to say when the fabric's says nothing: for simulations, in which clocks would agree. Default
     /// zero.
     pub zero: Duration,
+    /// What chance is made of, for runs that are to be the same again. Default `None`: of chance.
+    pub seed: Option<u64>,
 }
 
 impl NodeConfig {
@@ -65,6 +67,7 @@ impl NodeConfig {
             longest: 1 << 20,
             patience: Duration::from_secs(1),
             zero: Duration::ZERO,
+            seed: None,
         }
     }
 
@@ -129,6 +132,8 @@ struct Inner<F: ThreadFabric<Track: Track<Delivery: Lossless + InOrder>>, S> {
     clock: Clock<F::Timer>,
     lease: Duration,
     patience: Duration,
+    longest: u64,
+    seed: Option<u64>,
     /// Never held across an await.
     state: Mutex<State<F::Addr>>,
     callers: Mutex<BTreeMap<NodeId, Arc<Caller<F>>>>,
@@ -181,6 +186,8 @@ where
             source,
             lease: config.lease,
             patience: config.patience,
+            longest: config.longest,
+            seed: config.seed,
             state: Mutex::new(State::new(settings, hot)),
             callers: Mutex::default(),
             links: Mutex::default(),
@@ -206,10 +213,7 @@ where
     pub async fn run(self) -> Result<(), NodeError> {
         let Self { inner, data, control } = self;
         let inner = &inner;
-        let serving = async {
-            let why = calls::serve(&inner.fabric, data, |request| requests::answer(inner, request)).await;
-            Err(NodeError::Ended(why))
-        };
+        let serving = async { Err(NodeError::Ended(requests::serve(inner, data).await)) };
         let controlling = async { Err(NodeError::Ended(beats::serve(inner, control).await)) };
         let stopped = async {
             inner.stop.heard().await;
@@ -269,7 +273,7 @@ where
         match callers.get(&node).filter(|caller| caller.addr() == addr) {
             Some(caller) => Some(Arc::clone(caller)),
             None => {
-                let caller = Arc::new(Caller::new(self.fabric.clone(), addr.clone()));
+                let caller = Arc::new(Caller::new(self.fabric.clone(), addr.clone(), self.longest, self.seed));
                 callers.insert(node, Arc::clone(&caller));
                 Some(caller)
             }

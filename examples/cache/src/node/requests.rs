@@ -1,27 +1,43 @@
 //! What clients and primaries ask of a node.
 
 use trespass::core::{InOrder, Lossless, ThreadFabric, Track};
+use trespass_example_rpc::{Router, RpcServer, ServeConfig};
 
 use super::{Inner, write};
-use crate::calls::{Reply, Request};
-use crate::wire::{Answer, Refusal};
+use crate::calls::{GiveReport, MARGIN, ReadKey, TakeWrite, TellLent, WriteKey};
+use crate::wire::{Answer, Read, Refusal, Replicate, Write};
 
-pub(super) async fn answer<F, S>(inner: &Inner<F, S>, request: Request) -> Reply
+/// Answers until the listener ends, and says why it did.
+pub(super) async fn serve<F, S>(inner: &Inner<F, S>, listener: F::Listener) -> String
 where
     F: ThreadFabric<Track: Track<Delivery: Lossless + InOrder>>,
 {
-    match request {
-        Request::Read(read) => {
+    let service = Router::new()
+        .unary(ReadKey, |read: Read, _| {
             let now = inner.clock.now();
-            Reply::Read(noticed(inner, inner.state().read(&read, now)))
-        }
-        Request::Write(write) => Reply::Write(noticed(inner, write::write(inner, write).await)),
-        Request::Replicate(write) => {
+            let answer = noticed(inner, inner.state().read(&read, now));
+            async move { Ok(answer) }
+        })
+        .unary(WriteKey, |write: Write, _| async move { Ok(noticed(inner, write::write(inner, write).await)) })
+        .unary(TakeWrite, |write: Replicate, _| {
             let now = inner.clock.now();
-            Reply::Replicate(noticed(inner, inner.state().replicate(write, now)))
-        }
-        Request::Report => Reply::Report(inner.state().report()),
-        Request::Lend => Reply::Lend(inner.lent.clone()),
+            let answer = noticed(inner, inner.state().replicate(write, now));
+            async move { Ok(answer) }
+        })
+        .unary(GiveReport, |(), _| {
+            let report = inner.state().report();
+            async move { Ok(report) }
+        })
+        .unary(TellLent, |(), _| async move { Ok(inner.lent.clone()) });
+    let longest = u32::try_from(inner.longest.saturating_add(MARGIN)).unwrap_or(u32::MAX);
+    let config = ServeConfig::default().with_max_message(longest);
+    let mut server = match RpcServer::new(listener, inner.fabric.timer(), service, config) {
+        Ok(server) => server,
+        Err(fault) => return fault.to_string(),
+    };
+    match server.run().await {
+        Ok(_) => "it was drained".to_owned(),
+        Err(error) => error.to_string(),
     }
 }
 

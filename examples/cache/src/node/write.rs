@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use trespass::core::{InOrder, Lossless, ThreadFabric, Timer, Track};
 
 use super::{Inner, STRIPES};
+use crate::calls::TakeWrite;
 use crate::membership::NodeId;
 use crate::planted::{self, Bug};
 use crate::state::Pending;
@@ -76,7 +77,7 @@ where
         let Some(caller) = inner.caller(other) else { return unreached };
         let mut under_way = UnderWay { inner, other, link: inner.link(other, None), answered: false };
         let left = until.saturating_sub(inner.clock.now());
-        let answer = caller.replicate(message(inner, pending, under_way.link), left).await;
+        let answer = caller.call(TakeWrite, &message(inner, pending, under_way.link), left).await;
         under_way.answered = !matches!(&answer, Err(failure) if failure.maybe_done);
         drop(under_way);
         let refusal = match answer {

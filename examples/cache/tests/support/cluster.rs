@@ -164,6 +164,7 @@ impl Cluster {
         config.lease = LEASE;
         config.patience = Duration::from_millis(200);
         config.zero = dice.millis(0, 1_000_000);
+        config.seed = Some(dice.next());
         let source = OwnSource {
             shared: self.source.clone(),
             cut: Rc::clone(&cut),
@@ -278,9 +279,7 @@ impl Cluster {
                 self.start(node, fabric);
             }
             Step::Cut { node, lasting, noticed, source, .. } => {
-                let running = self.running.borrow();
-                let cut = running.get(&node).map(|running| Rc::clone(&running.cut));
-                drop(running);
+                let cut = self.running.borrow().get(&node).map(|running| Rc::clone(&running.cut));
                 let Some(cut) = cut else { return };
                 cut.set(source);
                 let begun = self.timer.now();
@@ -382,6 +381,7 @@ fn client(fabric: &MockFabric, source: &SharedSource<MockAddr>) -> Client<MockFa
     let mut config = ClientConfig::default();
     config.deadline = Duration::from_secs(4);
     config.attempt = Duration::from_millis(400);
+    config.seed = Some(1);
     Client::new(fabric.clone(), source.clone(), config)
 }
 
