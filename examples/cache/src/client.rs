@@ -116,6 +116,20 @@ where
         Ok(value)
     }
 
+    /// The same in one try, of whoever is its primary as far as this client knows.
+    ///
+    /// # Errors
+    /// [`CacheError::Unavailable`], with what went wrong.
+    pub async fn get_once(&self, key: &[u8]) -> Result<Option<(Version, Bytes)>, CacheError> {
+        let owned = Bytes::copy_from_slice(key);
+        let read = async |caller: &Caller<F>, epoch, limit| {
+            let key = owned.clone();
+            caller.call(ReadKey, &Read { epoch, key }, limit).await
+        };
+        let found = self.attempt(key, self.config.attempt, read).await;
+        found.map(|found| found.value).map_err(|last| CacheError::Unavailable { tries: 1, last })
+    }
+
     /// Writes `key`, to be read for `ttl`. Once it has returned every node that has the key in the membership has the value. A
     /// future that is dropped leaves the write in doubt.
     ///
@@ -171,7 +185,11 @@ where
             let last = match self.attempt(key, left, &call).await {
                 Ok(answer) => return Ok(answer),
                 Err(Trouble::Refused(_, Refusal::TooLarge { len, most })) => return Err(CacheError::TooLarge { len, most }),
-                Err(trouble) if !harmless && trouble.maybe_done() => return Err(CacheError::InDoubt(trouble)),
+                Err(trouble) if !harmless && trouble.maybe_done() => {
+                    // The next call asks who the members are now.
+                    *self.view.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                    return Err(CacheError::InDoubt(trouble));
+                }
                 Err(trouble) => trouble,
             };
             if timer.now().saturating_add(pause) >= until {

@@ -181,14 +181,16 @@ impl<A: Address> FromStr for Membership<A> {
 fn parse_line<A: Address>(line: &str) -> Option<Line<A>> {
     let mut words = line.split_whitespace();
     let epoch = Epoch(words.next()?.parse().ok()?);
-    Some(Line { epoch, members: words.map(parse_member).collect::<Option<_>>()? })
+    Some(Line { epoch, members: words.map(Member::parse).collect::<Option<_>>()? })
 }
 
-/// `ID=DATA/CONTROL`.
-pub(crate) fn parse_member<A: Address>(word: &str) -> Option<Member<A>> {
-    let (id, places) = word.split_once('=')?;
-    let (data, control) = places.split_once('/')?;
-    Some(Member { id: NodeId(id.parse().ok()?), data: data.parse().ok()?, control: control.parse().ok()? })
+impl<A: Address> Member<A> {
+    /// Of `ID=DATA/CONTROL`, as it is shown; `None` where it is none.
+    pub fn parse(word: &str) -> Option<Self> {
+        let (id, places) = word.split_once('=')?;
+        let (data, control) = places.split_once('/')?;
+        Some(Self { id: NodeId(id.parse().ok()?), data: data.parse().ok()?, control: control.parse().ok()? })
+    }
 }
 
 impl<A: fmt::Display> fmt::Display for Member<A> {

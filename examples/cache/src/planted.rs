@@ -4,7 +4,7 @@
 /// A bug, by what it breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-#[cfg_attr(not(feature = "planted-bugs"), allow(dead_code, reason = "named where it is looked for"))]
+#[cfg_attr(not(feature = "planted-bugs"), allow(dead_code, unreachable_pub, reason = "planted in tests only"))]
 pub enum Bug {
     /// A write is acknowledged before the other nodes of its key have it.
     Acknowledge,

@@ -18,13 +18,13 @@ use std::time::Duration;
 
 use futures_util::future::{LocalBoxFuture, select_all};
 use thiserror::Error;
-use trespass::core::{ErrorKind, InOrder, Lossless, ThreadFabric, Timer, Track, TransportError, within};
+use trespass::core::{ErrorKind, InOrder, Listener, Lossless, ThreadFabric, Timer, Track, TransportError, within};
 
 use crate::bell::Bell;
 use crate::calls::Caller;
 use crate::clock::Clock;
 use crate::hot::Hot;
-use crate::membership::{Epoch, NodeId};
+use crate::membership::{Epoch, Member, NodeId};
 use crate::source::Source;
 use crate::state::{Confirmed, Settings, State};
 use crate::wire::{Lent, Report};
@@ -198,6 +198,12 @@ where
             stop: Bell::default(),
         };
         Ok(Self { inner: Arc::new(inner), data, control })
+    }
+
+    /// Where it listens, with what the fabric chose filled in: what the membership has to say of it.
+    pub fn member(&self) -> Member<F::Addr> {
+        let id = self.inner.state().settings().node;
+        Member { id, data: self.data.local(), control: self.control.local() }
     }
 
     /// What looks at it from elsewhere.

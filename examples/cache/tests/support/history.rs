@@ -40,19 +40,17 @@ pub(crate) struct Operation {
     pub(crate) end: Duration,
 }
 
-/// How much earlier a value may go than its time to live says: where it was handed over each hand takes a round trip off it.
-const EARLY: Duration = Duration::from_millis(500);
-
-/// What is wrong with a history, if anything is.
-pub(crate) fn check(history: &[Operation]) -> Result<(), String> {
+/// What is wrong with a history, if anything is. A value may go so much `early`: where it was handed over each hand takes a round
+/// trip off its time.
+pub(crate) fn check(history: &[Operation], early: Duration) -> Result<(), String> {
     let mut keys = BTreeMap::<u64, Vec<Operation>>::new();
     for operation in history {
         keys.entry(operation.key).or_default().push(*operation);
     }
-    keys.into_values().try_for_each(|operations| check_key(&operations))
+    keys.into_values().try_for_each(|operations| check_key(&operations, early))
 }
 
-fn check_key(operations: &[Operation]) -> Result<(), String> {
+fn check_key(operations: &[Operation], early: Duration) -> Result<(), String> {
     let versions = versions(operations)?;
     for read in operations {
         let Came::Read(found) = read.came else { continue };
@@ -62,7 +60,7 @@ fn check_key(operations: &[Operation]) -> Result<(), String> {
         let Some((least, by)) = known_before(operations, read) else { continue };
         match found {
             Some((version, _)) if version < least => return Err(format!("older than known:\n  {read:?}\n  {by:?}")),
-            None if !may_be_gone(operations, &versions, read, least) => {
+            None if !may_be_gone(operations, &versions, read, least, early) => {
                 return Err(format!("lost:\n  {read:?}\n  {by:?}\n  written by {:?}", versions.get(&least)));
             }
             _ => {}
@@ -126,9 +124,10 @@ fn may_be_gone(
     versions: &BTreeMap<Version, Operation>,
     read: &Operation,
     least: Version,
+    early: Duration,
 ) -> bool {
     let over = |write: &Operation| match write.asked {
-        Asked::Put { ttl, .. } => write.start.saturating_add(ttl) <= read.end.saturating_add(EARLY),
+        Asked::Put { ttl, .. } => write.start.saturating_add(ttl) <= read.end.saturating_add(early),
         _ => write.asked == Asked::Delete,
     };
     // A write that was begun in time may have come after it, as far as anybody knows.
@@ -160,6 +159,12 @@ mod tests {
 
     fn read(start: u64, found: Option<(u64, u64)>) -> Operation {
         at(start, start + 1, Asked::Get, Came::Read(found.map(|(number, value)| (version(number), value))))
+    }
+
+    const EARLY: Duration = Duration::from_millis(500);
+
+    fn check(history: &[Operation]) -> Result<(), String> {
+        super::check(history, EARLY)
     }
 
     fn wrong(history: &[Operation]) -> String {
