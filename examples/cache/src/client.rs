@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use thiserror::Error;
 use trespass::core::{InOrder, Lossless, ThreadFabric, Timer, Track, within};
+use trespass_example_rpc::{Method, Unary};
 
 use crate::calls::{CallFailure, Caller, GiveReport, ReadKey, WriteKey};
 use crate::membership::{Epoch, NodeId};
@@ -81,11 +82,20 @@ pub enum CacheError {
 
 /// A client of the cache. Any number of calls may be under way at once.
 pub struct Client<F: ThreadFabric<Track: Track<Delivery: Lossless + InOrder>>, S> {
+    timer: F::Timer,
     fabric: F,
     source: S,
     config: ClientConfig,
     view: Mutex<Option<Arc<View<F::Addr>>>>,
     callers: Mutex<BTreeMap<NodeId, Arc<Caller<F>>>>,
+}
+
+/// Who answered, in which epoch, and when it was asked by this end's clock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Told {
+    pub(crate) node: NodeId,
+    pub(crate) epoch: Epoch,
+    pub(crate) asked: Duration,
 }
 
 /// Between two tries: at first, and at most.
@@ -98,7 +108,7 @@ where
 {
     /// A client. It does nothing yet.
     pub fn new(fabric: F, source: S, config: ClientConfig) -> Self {
-        Self { fabric, source, config, view: Mutex::default(), callers: Mutex::default() }
+        Self { timer: fabric.timer(), fabric, source, config, view: Mutex::default(), callers: Mutex::default() }
     }
 
     /// The newest value of `key`, and its version; `None` where there is none, or its time is up, or it had to go. Dropping the
@@ -107,13 +117,17 @@ where
     /// # Errors
     /// [`CacheError::Unavailable`].
     pub async fn get(&self, key: &[u8]) -> Result<Option<(Version, Bytes)>, CacheError> {
-        let key = Bytes::copy_from_slice(key);
+        Ok(self.find(key).await?.0.value)
+    }
+
+    /// The same, and who said so.
+    pub(crate) async fn find(&self, key: &[u8]) -> Result<(Found, Told), CacheError> {
+        let owned = Bytes::copy_from_slice(key);
         let read = async |caller: &Caller<F>, epoch, limit| {
-            let key = key.clone();
+            let key = owned.clone();
             caller.call(ReadKey, &Read { epoch, key }, limit).await
         };
-        let Found { value, .. } = self.call(&key, true, read).await?;
-        Ok(value)
+        self.call(key, true, read).await
     }
 
     /// The same in one try, of whoever is its primary as far as this client knows.
@@ -127,7 +141,7 @@ where
             caller.call(ReadKey, &Read { epoch, key }, limit).await
         };
         let found = self.attempt(key, self.config.attempt, read).await;
-        found.map(|found| found.value).map_err(|last| CacheError::Unavailable { tries: 1, last })
+        found.map(|(found, _)| found.value).map_err(|last| CacheError::Unavailable { tries: 1, last })
     }
 
     /// Writes `key`, to be read for `ttl`. Once it has returned every node that has the key in the membership has the value. A
@@ -153,7 +167,32 @@ where
             let (key, value) = (key.clone(), value.clone());
             caller.call(WriteKey, &Write { epoch, key, value, ttl }, limit).await
         };
-        self.call(&key, false, write).await
+        Ok(self.call(&key, false, write).await?.0)
+    }
+
+    /// The primary of `key`, as far as this client knows.
+    pub(crate) fn primary(&self, key: &[u8]) -> Option<(Epoch, NodeId)> {
+        let view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        let view = view.as_ref()?;
+        Some((view.epoch(), *view.replicas(key).first()?))
+    }
+
+    /// Calls one node, once.
+    pub(crate) async fn ask<M: Method<Shape = Unary>>(&self, node: NodeId, method: M, request: &M::Request) -> Option<M::Reply> {
+        let view = self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        self.caller(&view, node)?.call(method, request, self.config.attempt).await.ok()
+    }
+
+    pub(crate) fn fabric(&self) -> &F {
+        &self.fabric
+    }
+
+    pub(crate) fn timer(&self) -> &F::Timer {
+        &self.timer
+    }
+
+    pub(crate) fn config(&self) -> &ClientConfig {
+        &self.config
     }
 
     /// How each member does, by the membership now; those that do not say are left out.
@@ -174,8 +213,8 @@ where
         key: &[u8],
         harmless: bool,
         call: impl AsyncFn(&Caller<F>, Epoch, Duration) -> Result<Answer<T>, CallFailure>,
-    ) -> Result<T, CacheError> {
-        let timer = self.fabric.timer();
+    ) -> Result<(T, Told), CacheError> {
+        let timer = &self.timer;
         let until = timer.now().saturating_add(self.config.deadline);
         let [mut pause, longest] = PAUSES;
         let mut tries = 0;
@@ -207,7 +246,7 @@ where
         key: &[u8],
         left: Duration,
         call: impl AsyncFn(&Caller<F>, Epoch, Duration) -> Result<Answer<T>, CallFailure>,
-    ) -> Result<T, Trouble> {
+    ) -> Result<(T, Told), Trouble> {
         let known = self.view.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let view = match known {
             Some(view) => view,
@@ -215,8 +254,10 @@ where
         };
         let primary = *view.replicas(key).first().ok_or(Trouble::Nobody)?;
         let caller = self.caller(&view, primary).ok_or(Trouble::Nobody)?;
+        let told = Told { node: primary, epoch: view.epoch(), asked: self.timer.now() };
         match call(&caller, view.epoch(), left.min(self.config.attempt)).await {
-            Ok(answer) => answer.map_err(|refusal| Trouble::Refused(primary, refusal)),
+            Ok(Ok(answer)) => Ok((answer, told)),
+            Ok(Err(refusal)) => Err(Trouble::Refused(primary, refusal)),
             Err(failure) => Err(Trouble::Unanswered(primary, failure)),
         }
     }
@@ -224,7 +265,7 @@ where
     /// The membership, read again.
     async fn refreshed(&self, limit: Duration) -> Result<Arc<View<F::Addr>>, SourceError> {
         let late = |_| Err(SourceError::Unavailable("not in time".to_owned()));
-        let membership = within(&self.fabric.timer(), limit, self.source.read()).await.unwrap_or_else(late)?;
+        let membership = within(&self.timer, limit, self.source.read()).await.unwrap_or_else(late)?;
         let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
         match &*view {
             Some(known) if known.epoch() >= membership.epoch() => Ok(Arc::clone(known)),

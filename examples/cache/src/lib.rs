@@ -8,9 +8,11 @@ mod client;
 mod clock;
 mod control;
 pub mod hot;
+mod lending;
 pub mod membership;
 mod node;
 mod planted;
+mod reading;
 pub mod source;
 pub mod state;
 pub mod store;
@@ -19,7 +21,9 @@ pub mod wire;
 
 pub use calls::CallFailure;
 pub use client::{CacheError, Client, ClientConfig, Trouble};
+pub use lending::{HotConfig, HotTable, LendingError};
 pub use node::{Node, NodeConfig, NodeError, NodeHandle};
+pub use reading::HotClient;
 #[cfg(feature = "planted-bugs")]
 #[doc(hidden)]
 pub use planted::{Bug, plant};

@@ -3,9 +3,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::future::select;
 use trespass::core::Timer;
 use trespass::mock::{
     MockAddr, MockConfig, MockFabric, MockFault, MockNet, MockPlan, MockSim, MockSpawner, MockTimer, MockWhen,
@@ -13,7 +15,7 @@ use trespass::mock::{
 use trespass_example_cache::membership::{Member, Membership, NodeId};
 use trespass_example_cache::source::{SharedSource, Source, SourceError};
 use trespass_example_cache::store::Version;
-use trespass_example_cache::{CacheError, Client, ClientConfig, Node, NodeConfig, NodeHandle};
+use trespass_example_cache::{CacheError, Client, ClientConfig, HotClient, HotConfig, HotTable, Node, NodeConfig, NodeHandle};
 
 use crate::dice::Dice;
 use crate::history::{Asked, Came, Operation, check};
@@ -149,6 +151,7 @@ struct Cluster {
     /// Clients that are not done.
     working: Cell<u64>,
     spared: Cell<u32>,
+    one_sided: Cell<u64>,
 }
 
 fn member(node: u16) -> Member<MockAddr> {
@@ -174,11 +177,15 @@ impl Cluster {
             dice: Rc::new(RefCell::new(dice)),
         };
         let Member { data, control, .. } = member(node);
-        let started = Node::bind(fabric.clone(), source, &data, &control, config).expect("a node");
+        let mut hot = HotConfig::default();
+        (hot.reads, hot.keys, hot.longest, hot.seed) = (2, 8, 64, Some(self.seed));
+        let hot_addr = format!("hot-{node}").parse().expect("an address");
+        let table = HotTable::open(&fabric, &hot_addr, hot).expect("a table");
+        let started = Node::lending(fabric.clone(), source, &data, &control, config, Some(table.hot())).expect("a node");
         let handle = started.handle();
         self.spawner.spawn(format!("node {node}, start {start}"), async move {
-            // It ends when it is stopped, or its fabric is killed.
-            let _ = started.run().await;
+            // It ends when it is stopped, or its fabric is killed; and nobody reads its table then.
+            select(pin!(started.run()), pin!(table.run())).await;
         });
         self.running.borrow_mut().insert(node, Running { fabric, handle, cut });
     }
@@ -342,10 +349,11 @@ impl Cluster {
             };
             self.ask(&client, key, asked).await;
         }
+        self.one_sided.set(self.one_sided.get() + client.one_sided());
         self.working.set(self.working.get() - 1);
     }
 
-    async fn ask(&self, client: &Client<MockFabric, SharedSource<MockAddr>>, key: u64, asked: Asked) {
+    async fn ask(&self, client: &HotClient<MockFabric, SharedSource<MockAddr>>, key: u64, asked: Asked) {
         let start = self.timer.now();
         let name = key_of(key);
         let written = |came: Result<Version, CacheError>| match came {
@@ -355,8 +363,8 @@ impl Cluster {
             Err(other) => panic!("{other}"),
         };
         let came = match asked {
-            Asked::Put { value, ttl } => written(client.put(&name, value.to_le_bytes().to_vec(), ttl).await),
-            Asked::Delete => written(client.delete(&name).await),
+            Asked::Put { value, ttl } => written(client.client().put(&name, value.to_le_bytes().to_vec(), ttl).await),
+            Asked::Delete => written(client.client().delete(&name).await),
             Asked::Get => match client.get(&name).await {
                 Ok(found) => Came::Read(found.map(|(version, value)| {
                     (version, u64::from_le_bytes(value[..].try_into().expect("a value of ours")))
@@ -379,12 +387,12 @@ fn fabric(net: &MockNet) -> MockFabric {
     net.fabric(MockConfig::default().with_max_message(4096).with_send_slots(16).with_recv_slots(16)).expect("a fabric")
 }
 
-fn client(fabric: &MockFabric, source: &SharedSource<MockAddr>) -> Client<MockFabric, SharedSource<MockAddr>> {
+fn client(fabric: &MockFabric, source: &SharedSource<MockAddr>) -> HotClient<MockFabric, SharedSource<MockAddr>> {
     let mut config = ClientConfig::default();
     config.deadline = Duration::from_secs(4);
     config.attempt = Duration::from_millis(400);
     config.seed = Some(1);
-    Client::new(fabric.clone(), source.clone(), config)
+    HotClient::new(Client::new(fabric.clone(), source.clone(), config))
 }
 
 /// What a run was.
@@ -397,6 +405,7 @@ pub(crate) struct Summary {
     pub(crate) not_done: usize,
     pub(crate) epochs: u64,
     pub(crate) spared: u32,
+    pub(crate) one_sided: u64,
     pub(crate) trace: u64,
 }
 
@@ -421,6 +430,7 @@ pub(crate) fn run(seed: u64) -> Result<Summary, String> {
         over: Cell::new(false),
         working: Cell::new(CLIENTS),
         spared: Cell::new(0),
+        one_sided: Cell::new(0),
     });
     for (node, fabric) in (0..).zip(fabrics) {
         cluster.start(node, fabric);
@@ -459,6 +469,7 @@ pub(crate) fn run(seed: u64) -> Result<Summary, String> {
         not_done: count(|came| *came == Came::NotDone),
         epochs: cluster.source.now().epoch().0,
         spared: cluster.spared.get(),
+        one_sided: cluster.one_sided.get(),
         trace: report.trace,
     })
 }
