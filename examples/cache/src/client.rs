@@ -225,8 +225,8 @@ where
                 Ok(answer) => return Ok(answer),
                 Err(Trouble::Refused(_, Refusal::TooLarge { len, most })) => return Err(CacheError::TooLarge { len, most }),
                 Err(trouble) if !harmless && trouble.maybe_done() => {
-                    // The next call asks who the members are now.
-                    *self.view.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                    // For the next call: others may have moved on.
+                    let _ = self.refreshed(until.saturating_sub(timer.now())).await;
                     return Err(CacheError::InDoubt(trouble));
                 }
                 Err(trouble) => trouble,
@@ -269,7 +269,10 @@ where
         let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
         match &*view {
             Some(known) if known.epoch() >= membership.epoch() => Ok(Arc::clone(known)),
-            _ => Ok(Arc::clone(view.insert(Arc::new(View::new(membership))))),
+            before => {
+                let new = Arc::new(View::new(membership, before.as_deref()));
+                Ok(Arc::clone(view.insert(new)))
+            }
         }
     }
 

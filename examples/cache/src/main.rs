@@ -9,13 +9,17 @@ mod tcp;
 
 use std::error::Error;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
+use futures_util::future::{Either, select};
 use trespass::core::{InOrder, Lossless, ThreadFabric, Track, wait};
+use trespass_example_cache::hot::Hot;
 use trespass_example_cache::membership::{Member, Membership, NodeId};
 use trespass_example_cache::source::FileSource;
+use trespass_example_cache::wire::Lent;
 use trespass_example_cache::{Client, ClientConfig, Node, NodeConfig};
 
 use options::{Backend, Command, Membering, Noding, Options};
@@ -37,54 +41,57 @@ fn run(options: Options) -> Outcome {
         return change(&options, membering);
     }
     match options.fabric {
-        Backend::Tcp => on(&tcp::TcpFabric::open(tcp::TcpConfig::default())?, &options),
+        Backend::Tcp => {
+            let fabric = tcp::TcpFabric::open(tcp::TcpConfig::default())?;
+            match &options.command {
+                Command::Node(noding) if noding.hot.is_some() => Err("TCP has no memory that others read".into()),
+                Command::Node(noding) => serve(&fabric, &options, noding, None, std::future::pending()),
+                _ => ask(&fabric, &options),
+            }
+        }
         #[cfg(feature = "verbs")]
         Backend::Verbs => {
-            let mut config = trespass::verbs::VerbsConfig::default();
+            let mut config = trespass::verbs::VerbsConfig::default().with_slots(16 << 10, 32, 32);
             if let Some(local) = options.local {
                 config = config.with_local(local);
             }
-            on(&trespass::verbs::VerbsFabric::open(config)?, &options)
+            let fabric = trespass::verbs::VerbsFabric::open(config)?;
+            match &options.command {
+                Command::Node(noding) => lend(&fabric, &options, noding),
+                _ => ask(&fabric, &options),
+            }
         }
         #[cfg(not(feature = "verbs"))]
         Backend::Verbs => Err("built without verbs: build with `--features verbs`".into()),
     }
 }
 
-/// All but `members`, on a fabric.
-fn on<F>(fabric: &F, options: &Options) -> Outcome
+/// A node that lends its hot keys, where it is told to.
+#[cfg(feature = "verbs")]
+fn lend<F>(fabric: &F, options: &Options, noding: &Noding) -> Outcome
 where
-    F: ThreadFabric<Addr = SocketAddr, Track: Track<Delivery: Lossless + InOrder>>,
+    F: trespass::core::ThreadMemoryFabric<Addr = SocketAddr, Track: Track<Delivery: Lossless + InOrder>>,
 {
-    let source = || FileSource::new(&options.membership);
-    let client = || Client::new(fabric.clone(), source(), ClientConfig::default());
-    match &options.command {
-        Command::Node(noding) => serve(fabric, source(), noding),
-        Command::Members(_) => Ok(()),
-        Command::Put { key, value, ttl } => {
-            let version = wait(client().put(key.as_bytes(), value.clone(), Duration::from_secs(*ttl)))?;
-            println!("{}, write {}", version.epoch, version.number);
-            Ok(())
+    use trespass_example_cache::{HotConfig, HotTable};
+
+    match &noding.hot {
+        Some(addr) => {
+            let table = HotTable::open(fabric, addr, HotConfig::default())?;
+            let hot = table.hot();
+            serve(fabric, options, noding, Some(hot), table.run())
         }
-        Command::Get { key } => {
-            match wait(client().get(key.as_bytes()))? {
-                Some((_, value)) => println!("{}", String::from_utf8_lossy(&value)),
-                None => println!("(nothing)"),
-            }
-            Ok(())
-        }
-        Command::Delete { key } => Ok(wait(client().delete(key.as_bytes())).map(drop)?),
-        Command::Status => {
-            for report in wait(client().reports())? {
-                println!("{report:?}");
-            }
-            Ok(())
-        }
-        Command::Load(loading) => load::run(client, loading),
+        None => serve(fabric, options, noding, None, std::future::pending()),
     }
 }
 
-fn serve<F>(fabric: &F, source: FileSource<SocketAddr>, noding: &Noding) -> Outcome
+/// Serves until it is killed, or something ends, `beside` perhaps.
+fn serve<F>(
+    fabric: &F,
+    options: &Options,
+    noding: &Noding,
+    hot: Option<(Hot, Lent)>,
+    beside: impl Future<Output = String>,
+) -> Outcome
 where
     F: ThreadFabric<Addr = SocketAddr, Track: Track<Delivery: Lossless + InOrder>>,
 {
@@ -94,9 +101,40 @@ where
     config.lease = Duration::from_millis(noding.lease);
     config.capacity = noding.capacity << 20;
     config.longest = config.longest.min(config.capacity / 8);
-    let node = Node::bind(fabric.clone(), source, &noding.data, &noding.control, config)?;
+    let source = FileSource::new(&options.membership);
+    let node = Node::lending(fabric.clone(), source, &noding.data, &noding.control, config, hot)?;
     println!("{SERVES}{}", node.member());
-    Ok(wait(node.run())?)
+    match wait(select(pin!(node.run()), pin!(beside))) {
+        Either::Left((ended, _)) => Ok(ended?),
+        Either::Right((why, _)) => Err(why.into()),
+    }
+}
+
+/// What clients do.
+fn ask<F>(fabric: &F, options: &Options) -> Outcome
+where
+    F: ThreadFabric<Addr = SocketAddr, Track: Track<Delivery: Lossless + InOrder>>,
+{
+    let client = || Client::new(fabric.clone(), FileSource::new(&options.membership), ClientConfig::default());
+    match &options.command {
+        Command::Put { key, value, ttl } => {
+            let version = wait(client().put(key.as_bytes(), value.clone(), Duration::from_secs(*ttl)))?;
+            println!("{}, write {}", version.epoch, version.number);
+        }
+        Command::Get { key } => match wait(client().get(key.as_bytes()))? {
+            Some((_, value)) => println!("{}", String::from_utf8_lossy(&value)),
+            None => println!("(nothing)"),
+        },
+        Command::Delete { key } => drop(wait(client().delete(key.as_bytes()))?),
+        Command::Status => {
+            for report in wait(client().reports())? {
+                println!("{report:?}");
+            }
+        }
+        Command::Load(loading) => load::run(client, loading)?,
+        Command::Node(_) | Command::Members(_) => {}
+    }
+    Ok(())
 }
 
 /// What a node says first, and behind it what the membership has to say of it.

@@ -80,6 +80,10 @@ pub(crate) struct Noding {
     #[arg(long, value_name = "ADDR")]
     pub(crate) control: SocketAddr,
 
+    /// Where to take tracks of clients who read hot keys one-sided (verbs)
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) hot: Option<SocketAddr>,
+
     /// For how long to serve after a look at the membership: the same for all nodes
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 2000)]
     pub(crate) lease: u64,

@@ -104,7 +104,7 @@ fn interval<F, S>(inner: &Inner<F, S>) -> Duration
 where
     F: ThreadFabric<Track: Track<Delivery: Lossless + InOrder>>,
 {
-    inner.lease / 16
+    inner.lease / 8
 }
 
 async fn beat_to<F, S>(inner: &Inner<F, S>, member: &Member<F::Addr>) -> Result<(), ControlError>

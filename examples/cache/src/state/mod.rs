@@ -161,7 +161,7 @@ impl<A: Address> State<A> {
         if let Some(hot) = &mut self.hot {
             hot.clear();
         }
-        self.view = Some(Arc::new(View::new(membership)));
+        self.view = Some(Arc::new(View::new(membership, self.view.as_deref())));
         self.learned = now;
         self.lease = lease;
         self.turn(now);

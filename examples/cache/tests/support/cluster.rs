@@ -23,7 +23,7 @@ use crate::history::{Asked, Came, Operation, check};
 pub(crate) const NODES: u16 = 5;
 const CLIENTS: u64 = 8;
 /// A step of the script has so much time.
-const SLOT: Duration = Duration::from_millis(3000);
+const SLOT: Duration = Duration::from_millis(2200);
 const LEASE: Duration = Duration::from_millis(400);
 /// How much earlier than its time a value may go, where it was handed over.
 const EARLY: Duration = Duration::from_millis(500);
@@ -335,7 +335,7 @@ impl Cluster {
         let mut dice = Dice::new(self.seed.rotate_left(17) ^ number);
         let client = client(&fabric, &self.source);
         while !self.over.get() {
-            self.sleep(dice.millis(0, 120)).await;
+            self.sleep(dice.millis(0, 160)).await;
             let key = dice.below(KEYS);
             let asked = match dice.below(16) {
                 0..7 => Asked::Get,

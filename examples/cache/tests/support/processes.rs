@@ -283,3 +283,54 @@ where
     let most = 2 * 2 * CLIENTS as usize;
     assert!(in_doubt <= most && not_done == 0, "{in_doubt} in doubt, {not_done} not done");
 }
+
+/// One node that lends its hot keys.
+#[cfg(feature = "verbs")]
+pub(crate) fn hot<F>(name: &str, fabric: &F, (ip, arguments): &(IpAddr, Vec<&str>))
+where
+    F: trespass::core::ThreadMemoryFabric<Addr = SocketAddr, Track: Track<Delivery: Lossless + InOrder>>,
+{
+    use trespass_example_cache::HotClient;
+
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let path = directory.join("members.txt");
+    // Another run's.
+    let _ = std::fs::remove_file(&path);
+    let process = Process::start(1, *ip, &path, arguments);
+    let membership = Membership::first(1, vec![process.member.clone()]).expect("a membership");
+    FileSource::publish(&path, &membership).expect("a file");
+
+    let client = Client::new(fabric.clone(), FileSource::<SocketAddr>::new(&path), ClientConfig::default());
+    let client = HotClient::new(client);
+    let put = |value: &'static str| wait(client.client().put(b"key", value, Duration::from_secs(3600))).expect("it is put");
+    let first = put("first");
+    let begun = Instant::now();
+    while client.one_sided() == 0 {
+        assert!(begun.elapsed() < PATIENCE, "the key is never read one-sided");
+        assert_eq!(wait(client.get(b"key")).expect("it is read"), Some((first, "first".into())));
+    }
+    let second = put("second");
+    let one_sided = client.one_sided();
+    while client.one_sided() == one_sided {
+        assert!(begun.elapsed() < PATIENCE, "the key is not read one-sided any more");
+        assert_eq!(wait(client.get(b"key")).expect("it is read"), Some((second, "second".into())));
+    }
+
+    // Its device answers, and nobody else. In the end its time is up, though its memory says what it said.
+    process.signal("-STOP");
+    let (mut read, one_sided) = (0, client.one_sided());
+    let refused = loop {
+        assert!(begun.elapsed() < PATIENCE, "a node that stands still is read for ever");
+        match wait(client.get(b"key")) {
+            Ok(found) => assert_eq!(found, Some((second, "second".into()))),
+            Err(error) => break error,
+        }
+        read += 1;
+    };
+    // None where the machine had too much to do between two lines here: then there is nothing to be said of it.
+    eprintln!("{read} reads of a node that stands still, {} one-sided; then: {refused}", client.one_sided() - one_sided);
+    assert_eq!(client.one_sided() - one_sided, read, "it cannot have answered itself");
+    process.signal("-CONT");
+    assert_eq!(wait(client.get(b"key")).expect("it is read again"), Some((second, "second".into())));
+}
