@@ -7,6 +7,8 @@ mod calls;
 mod client;
 mod clock;
 mod control;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 pub mod hot;
 mod lending;
 pub mod membership;

@@ -257,6 +257,11 @@ where
         self.inner.state().report()
     }
 
+    /// The clock of its fabric.
+    pub fn timer(&self) -> F::Timer {
+        self.inner.fabric.timer()
+    }
+
     /// Looks at its state.
     pub fn look<R>(&self, look: impl FnOnce(&State<F::Addr>) -> R) -> R {
         look(&self.inner.state())
