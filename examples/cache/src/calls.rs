@@ -69,7 +69,12 @@ impl<F: ThreadFabric<Track: Track<Delivery: Lossless + InOrder>>> Caller<F> {
     }
 
     /// Calls, for so long at most.
-    pub(crate) async fn call<M>(&self, method: M, request: &M::Request, limit: Duration) -> Result<M::Reply, CallFailure>
+    pub(crate) async fn call<M>(
+        &self,
+        method: M,
+        request: &M::Request,
+        limit: Duration,
+    ) -> Result<M::Reply, CallFailure>
     where
         M: Method<Shape = Unary>,
     {

@@ -178,7 +178,12 @@ where
     }
 
     /// Calls one node, once.
-    pub(crate) async fn ask<M: Method<Shape = Unary>>(&self, node: NodeId, method: M, request: &M::Request) -> Option<M::Reply> {
+    pub(crate) async fn ask<M: Method<Shape = Unary>>(
+        &self,
+        node: NodeId,
+        method: M,
+        request: &M::Request,
+    ) -> Option<M::Reply> {
         let view = self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         self.caller(&view, node)?.call(method, request, self.config.attempt).await.ok()
     }
@@ -223,7 +228,9 @@ where
             let left = until.saturating_sub(timer.now());
             let last = match self.attempt(key, left, &call).await {
                 Ok(answer) => return Ok(answer),
-                Err(Trouble::Refused(_, Refusal::TooLarge { len, most })) => return Err(CacheError::TooLarge { len, most }),
+                Err(Trouble::Refused(_, Refusal::TooLarge { len, most })) => {
+                    return Err(CacheError::TooLarge { len, most });
+                }
                 Err(trouble) if !harmless && trouble.maybe_done() => {
                     // For the next call: others may have moved on.
                     let _ = self.refreshed(until.saturating_sub(timer.now())).await;
@@ -282,7 +289,8 @@ where
         match callers.get(&node).filter(|caller| caller.addr() == addr) {
             Some(caller) => Some(Arc::clone(caller)),
             None => {
-                let caller = Arc::new(Caller::new(self.fabric.clone(), addr.clone(), self.config.longest, self.config.seed));
+                let caller =
+                    Arc::new(Caller::new(self.fabric.clone(), addr.clone(), self.config.longest, self.config.seed));
                 callers.insert(node, Arc::clone(&caller));
                 Some(caller)
             }

@@ -76,7 +76,13 @@ impl EtcdSource {
     /// Takes part for a node, as long as this is polled, beside [`Node::run`](crate::Node::run): says that it lives, where `member` says
     /// that it is, and sees to the membership, of which each key is to have so many `replicas`. A node that says nothing for `ttl`, which is
     /// 2 s at least, is taken out.
-    pub async fn attend<F, S>(&self, node: &NodeHandle<F, S>, member: Member<F::Addr>, replicas: usize, ttl: Duration) -> Infallible
+    pub async fn attend<F, S>(
+        &self,
+        node: &NodeHandle<F, S>,
+        member: Member<F::Addr>,
+        replicas: usize,
+        ttl: Duration,
+    ) -> Infallible
     where
         F: ThreadFabric<Track: Track<Delivery: Lossless + InOrder>>,
     {
@@ -160,7 +166,13 @@ impl Shared {
     }
 
     /// Says that a node lives, and in which epoch it knew last that all had their keys. By which lease.
-    fn live<A: Address>(&self, lease: Option<i64>, member: &Member<A>, ready: u64, ttl: u64) -> Result<i64, SourceError> {
+    fn live<A: Address>(
+        &self,
+        lease: Option<i64>,
+        member: &Member<A>,
+        ready: u64,
+        ttl: u64,
+    ) -> Result<i64, SourceError> {
         let lease = match lease {
             Some(lease) => {
                 let kept = self.ask("lease/keepalive", &json!({ "ID": lease.to_string() }))?;
@@ -185,9 +197,9 @@ impl Shared {
         let mut alive = BTreeMap::new();
         for found in answer["kvs"].as_array().into_iter().flatten() {
             let value = text(&found["value"])?;
-            let parsed = value.split_once(' ').and_then(|(member, ready)| {
-                Some((Member::<A>::parse(member)?, Epoch(ready.parse().ok()?)))
-            });
+            let parsed = value
+                .split_once(' ')
+                .and_then(|(member, ready)| Some((Member::<A>::parse(member)?, Epoch(ready.parse().ok()?))));
             let (member, ready) = parsed.ok_or_else(|| unavailable(format!("`{value}` is no sign of life")))?;
             alive.insert(member.id, (member, ready));
         }

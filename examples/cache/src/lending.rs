@@ -8,7 +8,9 @@ use std::task::Poll;
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, Stream};
 use thiserror::Error;
-use trespass::core::{Incoming, Listener, MemoryFabric, RecvSideExt, Region, SharedRegion, ThreadMemoryFabric, TransportError};
+use trespass::core::{
+    Incoming, Listener, MemoryFabric, RecvSideExt, Region, SharedRegion, ThreadMemoryFabric, TransportError,
+};
 use trespass_example_table::{BadLayout, Layout, Lent, Secret, Table};
 
 use crate::hot::{Hot, Publish};

@@ -25,7 +25,7 @@ pub use calls::CallFailure;
 pub use client::{CacheError, Client, ClientConfig, Trouble};
 pub use lending::{HotConfig, HotTable, LendingError};
 pub use node::{Node, NodeConfig, NodeError, NodeHandle};
-pub use reading::HotClient;
 #[cfg(feature = "planted-bugs")]
 #[doc(hidden)]
 pub use planted::{Bug, plant};
+pub use reading::HotClient;

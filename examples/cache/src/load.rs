@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use trespass::core::{InOrder, Lossless, ThreadFabric, Track, wait};
-use trespass_example_cache::source::FileSource;
+use trespass_example_cache::source::Source;
 use trespass_example_cache::{CacheError, Client};
 
 use crate::options::Loading;
@@ -25,12 +25,10 @@ struct Tally {
 /// No key's time is up in this one.
 const TTL: Duration = Duration::from_secs(24 * 3600);
 
-pub(crate) fn run<F>(
-    client: impl Fn() -> Client<F, FileSource<SocketAddr>> + Sync,
-    loading: &Loading,
-) -> Result<(), Box<dyn Error>>
+pub(crate) fn run<F, S>(client: impl Fn() -> Client<F, S> + Sync, loading: &Loading) -> Result<(), Box<dyn Error>>
 where
     F: ThreadFabric<Addr = SocketAddr, Track: Track<Delivery: Lossless + InOrder>>,
+    S: Source<SocketAddr>,
 {
     let begun = Instant::now();
     let work = |number| wait(work(&client(), number, loading, begun));
@@ -55,9 +53,10 @@ where
     }
 }
 
-async fn work<F>(client: &Client<F, FileSource<SocketAddr>>, number: u32, loading: &Loading, begun: Instant) -> Tally
+async fn work<F, S>(client: &Client<F, S>, number: u32, loading: &Loading, begun: Instant) -> Tally
 where
     F: ThreadFabric<Addr = SocketAddr, Track: Track<Delivery: Lossless + InOrder>>,
+    S: Source<SocketAddr>,
 {
     let mut tally = Tally::default();
     // Of each key: the least value that may be read. Values grow. Another run's are not known: a run begins with writes.

@@ -16,11 +16,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Parser;
 use futures_util::future::{Either, select};
 use trespass::core::{InOrder, Lossless, ThreadFabric, Track, wait};
+#[cfg(feature = "etcd")]
+use trespass_example_cache::etcd::EtcdSource;
 use trespass_example_cache::hot::Hot;
 use trespass_example_cache::membership::{Member, Membership, NodeId};
+#[cfg(feature = "etcd")]
+use trespass_example_cache::source::EitherSource;
 use trespass_example_cache::source::FileSource;
 use trespass_example_cache::wire::Lent;
-use trespass_example_cache::{Client, ClientConfig, Node, NodeConfig};
+use trespass_example_cache::{Client, ClientConfig, Node, NodeConfig, NodeHandle};
 
 use options::{Backend, Command, Membering, Noding, Options};
 
@@ -46,7 +50,7 @@ fn run(options: Options) -> Outcome {
             match &options.command {
                 Command::Node(noding) if noding.hot.is_some() => Err("TCP has no memory that others read".into()),
                 Command::Node(noding) => serve(&fabric, &options, noding, None, std::future::pending()),
-                _ => ask(&fabric, &options),
+                _ => ask(&fabric, &options, &source(&options)?),
             }
         }
         #[cfg(feature = "verbs")]
@@ -58,7 +62,7 @@ fn run(options: Options) -> Outcome {
             let fabric = trespass::verbs::VerbsFabric::open(config)?;
             match &options.command {
                 Command::Node(noding) => lend(&fabric, &options, noding),
-                _ => ask(&fabric, &options),
+                _ => ask(&fabric, &options, &source(&options)?),
             }
         }
         #[cfg(not(feature = "verbs"))]
@@ -101,21 +105,72 @@ where
     config.lease = Duration::from_millis(noding.lease);
     config.capacity = noding.capacity << 20;
     config.longest = config.longest.min(config.capacity / 8);
-    let source = FileSource::new(&options.membership);
-    let node = Node::lending(fabric.clone(), source, &noding.data, &noding.control, config, hot)?;
+    let source = source(options)?;
+    let node = Node::lending(fabric.clone(), source.clone(), &noding.data, &noding.control, config, hot)?;
     println!("{SERVES}{}", node.member());
-    match wait(select(pin!(node.run()), pin!(beside))) {
+    let attending = attend(&source, node.handle(), node.member(), noding);
+    match wait(select(pin!(node.run()), select(pin!(beside), pin!(attending)))) {
         Either::Left((ended, _)) => Ok(ended?),
-        Either::Right((why, _)) => Err(why.into()),
+        Either::Right((Either::Left((why, _)), _)) => Err(why.into()),
+        Either::Right((Either::Right((never, _)), _)) => match never {},
     }
 }
 
-/// What clients do.
-fn ask<F>(fabric: &F, options: &Options) -> Outcome
+#[cfg(feature = "etcd")]
+type AnySource = EitherSource<FileSource<SocketAddr>, EtcdSource>;
+#[cfg(not(feature = "etcd"))]
+type AnySource = FileSource<SocketAddr>;
+
+/// Where the membership comes from.
+#[cfg(feature = "etcd")]
+fn source(options: &Options) -> Result<AnySource, Box<dyn Error>> {
+    Ok(match options.etcd.is_empty() {
+        true => EitherSource::Left(FileSource::new(&options.membership)),
+        false => EitherSource::Right(EtcdSource::new(options.etcd.clone(), "/trespass-cache", Duration::from_secs(2))?),
+    })
+}
+
+#[cfg(not(feature = "etcd"))]
+fn source(options: &Options) -> Result<AnySource, Box<dyn Error>> {
+    Ok(FileSource::new(&options.membership))
+}
+
+/// With etcd nodes see to the membership themselves; else whoever runs them does.
+#[cfg(feature = "etcd")]
+async fn attend<F>(
+    source: &AnySource,
+    handle: NodeHandle<F, AnySource>,
+    member: Member<SocketAddr>,
+    noding: &Noding,
+) -> std::convert::Infallible
 where
     F: ThreadFabric<Addr = SocketAddr, Track: Track<Delivery: Lossless + InOrder>>,
 {
-    let client = || Client::new(fabric.clone(), FileSource::new(&options.membership), ClientConfig::default());
+    match source {
+        EitherSource::Left(_) => std::future::pending().await,
+        EitherSource::Right(etcd) => etcd.attend(&handle, member, noding.replicas, Duration::from_secs(4)).await,
+    }
+}
+
+#[cfg(not(feature = "etcd"))]
+async fn attend<F>(
+    _: &AnySource,
+    _: NodeHandle<F, AnySource>,
+    _: Member<SocketAddr>,
+    _: &Noding,
+) -> std::convert::Infallible
+where
+    F: ThreadFabric<Addr = SocketAddr, Track: Track<Delivery: Lossless + InOrder>>,
+{
+    std::future::pending().await
+}
+
+/// What clients do.
+fn ask<F>(fabric: &F, options: &Options, source: &AnySource) -> Outcome
+where
+    F: ThreadFabric<Addr = SocketAddr, Track: Track<Delivery: Lossless + InOrder>>,
+{
+    let client = || Client::new(fabric.clone(), source.clone(), ClientConfig::default());
     match &options.command {
         Command::Put { key, value, ttl } => {
             let version = wait(client().put(key.as_bytes(), value.clone(), Duration::from_secs(*ttl)))?;
@@ -144,7 +199,8 @@ const SERVES: &str = "serves as ";
 fn change(options: &Options, membering: &Membering) -> Outcome {
     let path = &options.membership;
     let parse = |word: &String| -> Result<Member<SocketAddr>, Box<dyn Error>> {
-        Ok(Member::parse(word).ok_or_else(|| format!("`{word}` is no member such as 1=127.0.0.1:7101/127.0.0.1:7201"))?)
+        Ok(Member::parse(word)
+            .ok_or_else(|| format!("`{word}` is no member such as 1=127.0.0.1:7101/127.0.0.1:7201"))?)
     };
     let added: Vec<Member<SocketAddr>> = membering.add.iter().map(parse).collect::<Result<_, _>>()?;
     let next = match path.exists() {

@@ -13,6 +13,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE", global = true, default_value = "members.txt")]
     pub(crate) membership: PathBuf,
 
+    /// Take the membership from the etcd at this URL instead, such as http://192.0.2.1:2379; several may be given
+    #[cfg(feature = "etcd")]
+    #[arg(long, value_name = "URL", global = true)]
+    pub(crate) etcd: Vec<String>,
+
     /// What to run on
     #[arg(long, value_enum, global = true, default_value_t = Backend::Tcp)]
     pub(crate) fabric: Backend,
@@ -87,6 +92,11 @@ pub(crate) struct Noding {
     /// For how long to serve after a look at the membership: the same for all nodes
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 2000)]
     pub(crate) lease: u64,
+
+    /// How many nodes are to have each key, where this one makes the membership
+    #[cfg(feature = "etcd")]
+    #[arg(long, value_name = "COUNT", default_value_t = 2)]
+    pub(crate) replicas: usize,
 
     /// How much memory to use for entries
     #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]

@@ -37,18 +37,21 @@ pub enum SourceError {
     Bad(#[from] BadMembership),
 }
 
-/// A file that all nodes and clients read: on one machine, or on storage that machines share.
-#[derive(Debug)]
+/// A text, and what it says.
+type Parsed<A> = (String, Membership<A>);
+
+/// A file that all nodes and clients read: on one machine, or on storage that machines share. Clones share what was read.
+#[derive(Debug, Clone)]
 pub struct FileSource<A> {
     path: PathBuf,
     /// What was read last, so that it is parsed once.
-    last: Mutex<Option<(String, Membership<A>)>>,
+    last: Arc<Mutex<Option<Parsed<A>>>>,
 }
 
 impl<A: Address> FileSource<A> {
     /// The one at `path`.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), last: Mutex::new(None) }
+        Self { path: path.into(), last: Arc::default() }
     }
 
     /// Reads it now. A few hundred bytes: as fast as to look whether it has changed, and surer.
@@ -125,5 +128,23 @@ impl<A> fmt::Debug for SharedSource<A> {
 impl<A: Clone + 'static> Source<A> for SharedSource<A> {
     async fn read(&self) -> Result<Membership<A>, SourceError> {
         Ok(self.now())
+    }
+}
+
+/// One of two sorts, chosen at run time.
+#[derive(Debug, Clone)]
+pub enum EitherSource<L, R> {
+    /// The one.
+    Left(L),
+    /// The other.
+    Right(R),
+}
+
+impl<A, L: Source<A>, R: Source<A>> Source<A> for EitherSource<L, R> {
+    async fn read(&self) -> Result<Membership<A>, SourceError> {
+        match self {
+            Self::Left(source) => source.read().await,
+            Self::Right(source) => source.read().await,
+        }
     }
 }

@@ -243,7 +243,8 @@ mod tests {
     fn a_key_that_is_written_again_takes_no_more_than_its_new_value() {
         let mut store = Store::new(64 << 10);
         for number in 0..100 {
-            let entry = Entry { version: version(1, number), expires: Duration::MAX, value: Some(vec![0; 60_000].into()) };
+            let entry =
+                Entry { version: version(1, number), expires: Duration::MAX, value: Some(vec![0; 60_000].into()) };
             assert_eq!(store.apply("key".into(), entry, Room::Keep), DONE);
         }
     }

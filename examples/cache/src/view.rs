@@ -183,7 +183,10 @@ mod tests {
     fn processes_agree_about_where_keys_are() {
         let placement = Placement::new(ids(&[1, 2, 3, 4, 5]), 2);
         let places: Vec<_> = ["a", "b", "c", "d"].map(|key| placement.replicas(key.as_bytes())[0].0).into();
-        assert_eq!(places, PLACES, "another ring or hash: nodes and clients of two versions would not find each other's keys");
+        assert_eq!(
+            places, PLACES,
+            "another ring or hash: nodes and clients of two versions would not find each other's keys"
+        );
     }
 
     const PLACES: [u16; 4] = [4, 5, 1, 3];

@@ -29,7 +29,9 @@ fn program() -> Option<PathBuf> {
     match Command::new(&program).arg("--version").output() {
         Ok(said) if said.status.success() => Some(program),
         _ => {
-            eprintln!("SKIPPED: no etcd here: install Debian's package etcd-server, or name the program in TRESPASS_ETCD");
+            eprintln!(
+                "SKIPPED: no etcd here: install Debian's package etcd-server, or name the program in TRESPASS_ETCD"
+            );
             None
         }
     }
@@ -111,7 +113,8 @@ fn nodes_come_die_and_return_by_what_etcd_says() {
     let _ = std::fs::remove_dir_all(&directory);
     let (client_addr, peer_addr) = (free(), free());
     let server = Etcd::start(&program, &directory, client_addr, peer_addr);
-    let etcd = EtcdSource::new(vec![format!("http://{client_addr}")], "/cache", Duration::from_secs(2)).expect("a thread");
+    let etcd =
+        EtcdSource::new(vec![format!("http://{client_addr}")], "/cache", Duration::from_secs(2)).expect("a thread");
 
     let net = MockNet::new();
     let mut nodes: Vec<_> = (1..=3).map(|id| start(&net, &etcd, id, 1)).collect();

@@ -157,7 +157,13 @@ where
     ///
     /// # Errors
     /// A setting out of range; an address that cannot be listened at.
-    pub fn bind(fabric: F, source: S, data: &F::Addr, control: &F::Addr, config: NodeConfig) -> Result<Self, NodeError> {
+    pub fn bind(
+        fabric: F,
+        source: S,
+        data: &F::Addr,
+        control: &F::Addr,
+        config: NodeConfig,
+    ) -> Result<Self, NodeError> {
         Self::lending(fabric, source, data, control, config, None)
     }
 

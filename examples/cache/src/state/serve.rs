@@ -60,7 +60,12 @@ impl<A: Address> State<A> {
         self.number += 1;
         let version = Version { epoch: write.epoch, start: self.settings.incarnation, number: self.number };
         let expires = now.saturating_add(write.ttl.min(LONGEST_TTL));
-        Ok(Pending { epoch: write.epoch, key: write.key, entry: Entry { version, expires, value: write.value }, others })
+        Ok(Pending {
+            epoch: write.epoch,
+            key: write.key,
+            entry: Entry { version, expires, value: write.value },
+            others,
+        })
     }
 
     /// Makes a write to be read here, once all others have it: which start of each said so is in `confirmed`.

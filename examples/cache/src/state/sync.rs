@@ -107,7 +107,14 @@ impl<A: Address> State<A> {
     ///
     /// # Errors
     /// It has moved on.
-    pub fn merged(&mut self, epoch: Epoch, merge: &Merge<A>, from: NodeId, clocks: Clocks, item: Item) -> Result<(), Refusal> {
+    pub fn merged(
+        &mut self,
+        epoch: Epoch,
+        merge: &Merge<A>,
+        from: NodeId,
+        clocks: Clocks,
+        item: Item,
+    ) -> Result<(), Refusal> {
         self.same_epoch(epoch)?;
         if !merge.wants(from, &item.key, item.version) && !planted::is(Bug::Version) {
             return Ok(());

@@ -15,7 +15,9 @@ use trespass::mock::{
 use trespass_example_cache::membership::{Member, Membership, NodeId};
 use trespass_example_cache::source::{SharedSource, Source, SourceError};
 use trespass_example_cache::store::Version;
-use trespass_example_cache::{CacheError, Client, ClientConfig, HotClient, HotConfig, HotTable, Node, NodeConfig, NodeHandle};
+use trespass_example_cache::{
+    CacheError, Client, ClientConfig, HotClient, HotConfig, HotTable, Node, NodeConfig, NodeHandle,
+};
 
 use crate::dice::Dice;
 use crate::history::{Asked, Came, Operation, check};
@@ -91,7 +93,8 @@ impl Script {
                     }
                     if dice.one_in(3) {
                         let fabric = numbers[usize::from(dice.below(u64::from(NODES)) as u16)];
-                        plan = plan.with_event(MockWhen::At(at), MockFault::Stall { fabric, lasting: dice.millis(10, 300) });
+                        plan = plan
+                            .with_event(MockWhen::At(at), MockFault::Stall { fabric, lasting: dice.millis(10, 300) });
                     }
                 }
                 Step::Kill { .. } | Step::Restart { .. } => {
@@ -181,7 +184,8 @@ impl Cluster {
         (hot.reads, hot.keys, hot.longest, hot.seed) = (2, 8, 64, Some(self.seed));
         let hot_addr = format!("hot-{node}").parse().expect("an address");
         let table = HotTable::open(&fabric, &hot_addr, hot).expect("a table");
-        let started = Node::lending(fabric.clone(), source, &data, &control, config, Some(table.hot())).expect("a node");
+        let started =
+            Node::lending(fabric.clone(), source, &data, &control, config, Some(table.hot())).expect("a node");
         let handle = started.handle();
         self.spawner.spawn(format!("node {node}, start {start}"), async move {
             // It ends when it is stopped, or its fabric is killed; and nobody reads its table then.
@@ -210,7 +214,8 @@ impl Cluster {
         });
         // What it has done as primary may be acknowledged, and the client has not heard yet.
         let done = (0..KEYS).filter_map(|key| {
-            let own = running.get(&node)?.handle.look(|state| state.store().entry(&key_of(key)).map(|entry| entry.version));
+            let own =
+                running.get(&node)?.handle.look(|state| state.store().entry(&key_of(key)).map(|entry| entry.version));
             Some((key, own?))
         });
         let mut newest = BTreeMap::<u64, Version>::new();
@@ -412,7 +417,8 @@ pub(crate) struct Summary {
 /// A run of `seed`, and what is wrong with its history.
 pub(crate) fn run(seed: u64) -> Result<Summary, String> {
     let script = Script::new(seed);
-    let mut sim = MockSim::new(seed, script.plan.clone()).with_limit(Duration::from_secs(120)).with_most_polls(20_000_000);
+    let mut sim =
+        MockSim::new(seed, script.plan.clone()).with_limit(Duration::from_secs(120)).with_most_polls(20_000_000);
     let told = format!("{:?}, {} replicas, hasty: {}", script.steps, script.replicas, script.hasty);
     let fabrics: Vec<MockFabric> = (0..NODES).map(|_| fabric(sim.net())).collect();
     let clients: Vec<MockFabric> = (0..=CLIENTS).map(|_| fabric(sim.net())).collect();

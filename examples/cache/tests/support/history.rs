@@ -15,7 +15,10 @@ use trespass_example_cache::store::Version;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asked {
     /// Values are numbers, each written once.
-    Put { value: u64, ttl: Duration },
+    Put {
+        value: u64,
+        ttl: Duration,
+    },
     Delete,
     Get,
 }
@@ -177,7 +180,10 @@ mod tests {
         assert_eq!(check(&[FIRST, SECOND, read(2, Some((1, 7))), read(2, Some((2, 8)))]), Ok(()), "at once");
         assert_eq!(check(&[FIRST, read(101, None)]), Ok(()), "its time is up");
         assert_eq!(check(&[FIRST, at(1, 2, Asked::Delete, Came::InDoubt), read(3, None)]), Ok(()));
-        assert_eq!(check(&[FIRST, at(1, 2, put(9), Came::InDoubt), read(3, Some((1, 7))), read(5, Some((3, 9)))]), Ok(()));
+        assert_eq!(
+            check(&[FIRST, at(1, 2, put(9), Came::InDoubt), read(3, Some((1, 7))), read(5, Some((3, 9)))]),
+            Ok(())
+        );
         assert_eq!(check(&[read(0, None), FIRST]), Ok(()), "it was not there yet");
     }
 

@@ -44,7 +44,8 @@ impl Process {
             .stdout(Stdio::piped())
             .spawn()
             .expect("a process");
-        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines().map(|line| line.expect("text"));
+        let mut lines =
+            BufReader::new(child.stdout.take().expect("it is piped")).lines().map(|line| line.expect("text"));
         let member = lines.find_map(|line| Member::parse(line.split_once("serves as ")?.1)).expect("the node serves");
         Self { child, member }
     }
@@ -253,7 +254,11 @@ where
     let mut asked = 0;
     for key in 0..KEYS {
         // What the others answer is the matter of everybody else.
-        let Err(CacheError::Unavailable { last: Trouble::Refused(node, refusal), .. }) = wait(client.get_once(&key_of(key))) else { continue };
+        let Err(CacheError::Unavailable { last: Trouble::Refused(node, refusal), .. }) =
+            wait(client.get_once(&key_of(key)))
+        else {
+            continue;
+        };
         if node == stopped {
             asked += 1;
             let told = matches!(refusal, Refusal::StaleEpoch { known: newer } if newer > known);
@@ -303,7 +308,8 @@ where
 
     let client = Client::new(fabric.clone(), FileSource::<SocketAddr>::new(&path), ClientConfig::default());
     let client = HotClient::new(client);
-    let put = |value: &'static str| wait(client.client().put(b"key", value, Duration::from_secs(3600))).expect("it is put");
+    let put =
+        |value: &'static str| wait(client.client().put(b"key", value, Duration::from_secs(3600))).expect("it is put");
     let first = put("first");
     let begun = Instant::now();
     while client.one_sided() == 0 {
@@ -329,7 +335,10 @@ where
         read += 1;
     };
     // None where the machine had too much to do between two lines here: then there is nothing to be said of it.
-    eprintln!("{read} reads of a node that stands still, {} one-sided; then: {refused}", client.one_sided() - one_sided);
+    eprintln!(
+        "{read} reads of a node that stands still, {} one-sided; then: {refused}",
+        client.one_sided() - one_sided
+    );
     assert_eq!(client.one_sided() - one_sided, read, "it cannot have answered itself");
     process.signal("-CONT");
     assert_eq!(wait(client.get(b"key")).expect("it is read again"), Some((second, "second".into())));
