@@ -341,7 +341,7 @@ impl Cluster {
         let client = client(&fabric, &self.source);
         while !self.over.get() {
             self.sleep(dice.millis(0, 160)).await;
-            let key = dice.below(KEYS);
+            let key = if dice.one_in(2) { dice.below(3) } else { dice.below(KEYS) };
             let asked = match dice.below(16) {
                 0..7 => Asked::Get,
                 7 => Asked::Delete,
