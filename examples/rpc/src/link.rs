@@ -81,11 +81,6 @@ impl<T: Track<Delivery: Lossless + InOrder>> Link<T> {
         Ok(())
     }
 
-    /// Something was written that has not gone out.
-    pub(crate) fn is_unflushed(&self) -> bool {
-        self.queued || self.open.as_ref().is_some_and(|(_, used)| *used > 0)
-    }
-
     /// Rings the doorbell, once, where anything is to go. What is only reserved goes back.
     pub(crate) fn flush(&mut self) -> Result<(), CarrierError<T::Error>> {
         self.send_open()?;

@@ -19,7 +19,7 @@ pub use config::{CallOptions, ChannelConfig};
 pub use streams::{Receiving, ReplyStream, RequestSink, SendingRequest, Upload};
 pub use unary::UnaryCall;
 
-use state::{Shared, Who};
+use state::Shared;
 use streams::Owned;
 
 /// A way to a server: any number of calls at once, from any number of tasks and threads, over one connection that is made when it is
@@ -149,8 +149,8 @@ impl<F: RpcFabric> Channel<F> {
     /// Looks after the connection as long as it is polled, so that calls make progress even where those who made them do not: then it is
     /// the one that is woken, and a reply takes one switch of tasks more. Ends when the channel is closed.
     pub fn drive(&self) -> Driving<F> {
-        self.shared.lock().drive();
-        Driving { shared: Arc::clone(&self.shared) }
+        let number = self.shared.lock().drive();
+        Driving { shared: Arc::clone(&self.shared), number }
     }
 
     /// Ends all calls, says goodbye, and makes no connection any more. It ends within the deadline of the carrier.
@@ -175,19 +175,20 @@ impl<F: RpcFabric> fmt::Debug for Channel<F> {
 #[must_use = "it drives only while it is polled"]
 pub struct Driving<F: RpcFabric> {
     shared: Arc<Shared<F>>,
+    number: u32,
 }
 
 impl<F: RpcFabric> Future for Driving<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.shared.lock().poll(Who::Driver, cx, |state| state.is_closed().then_some(()))
+        self.shared.lock().poll_drive(self.number, cx)
     }
 }
 
 impl<F: RpcFabric> Drop for Driving<F> {
     fn drop(&mut self) {
-        self.shared.lock().undrive();
+        self.shared.lock().undrive(self.number);
     }
 }
 

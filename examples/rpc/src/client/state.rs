@@ -6,12 +6,14 @@ use std::hash::{BuildHasher, Hasher};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use trespass::carriers::{CarrierError, MessageCarrier, MessageOpening};
 use trespass::core::{ErrorKind, Fabric, Role, Timer, TransportError, TryError};
 
 use super::config::{CallOptions, ChannelConfig};
 use crate::RpcFabric;
+use crate::core::Waiter;
 use crate::core::calls::{Calls, Ticket};
 use crate::core::wire::{Fault, Frame, Hello};
 use crate::hub::{Alarm, Hub};
@@ -21,6 +23,8 @@ use crate::status::CallError;
 
 /// How many messages one look takes in, so that nobody receives for others without end.
 const BATCH: usize = 64;
+/// After how many looks of those who poll the clock is read: often enough for a deadline.
+const LOOKS: u32 = 16;
 
 pub(super) struct Shared<F: RpcFabric>(Mutex<State<F>>);
 
@@ -36,10 +40,14 @@ pub(super) struct State<F: RpcFabric> {
     /// The hub, as the waker of all that the connection waits for.
     waker: Waker,
     leader: Option<Who>,
-    /// How many drive it: then calls leave the lead to them.
-    drivers: usize,
+    /// Those who drive it: calls leave the lead to them. Each with its number, and its waker once it has waited.
+    drivers: Vec<(u32, Waiter)>,
     /// Who comes again to flush.
     promised: Option<Who>,
+    /// What time it is, where that was asked for in this look.
+    now: Option<Duration>,
+    /// Looks of those who poll, which ask for the time only now and then.
+    looks: u32,
     /// Connections that failed since one was good.
     failures: u32,
     chance: u64,
@@ -51,7 +59,7 @@ pub(super) struct State<F: RpcFabric> {
 pub(super) enum Who {
     Reader(Ticket),
     Writer(Ticket),
-    Driver,
+    Driver(u32),
     Closer,
 }
 
@@ -98,8 +106,10 @@ impl<F: RpcFabric> Shared<F> {
             waker: Waker::from(Arc::clone(&hub)),
             hub,
             leader: None,
-            drivers: 0,
+            drivers: Vec::new(),
             promised: None,
+            now: None,
+            looks: 0,
             failures: 0,
             chance,
             closed: false,
@@ -128,8 +138,17 @@ impl<F: RpcFabric> State<F> {
             return Err(CallError::Closed);
         }
         let limit = options.limit(self.config.deadline);
-        let deadline = limit.map(|limit| self.timer.now().saturating_add(limit));
-        self.calls.open(method, flow, deadline, request)
+        let deadline = limit.map(|limit| {
+            let now = self.timer.now();
+            self.now = Some(now);
+            now.saturating_add(limit)
+        });
+        let ticket = self.calls.open(method, flow, deadline, request)?;
+        if let (Some(Duration::ZERO), Some(now)) = (limit, self.now) {
+            // Too late already: it is not sent.
+            self.calls.expire(now);
+        }
+        Ok(ticket)
     }
 
     /// The call's owner is gone.
@@ -145,19 +164,22 @@ impl<F: RpcFabric> State<F> {
         if let Err(error) = self.write() {
             self.broke(error.kind());
         }
+        self.now = None;
         if self.promised.is_none() {
             self.flush();
         }
     }
 
-    /// Ends the interest of `who`; if it had the lead, somebody else gets it.
+    /// Ends the interest of `who`; if others count on it, somebody else is woken to take over.
     pub(super) fn leave(&mut self, who: Who) {
-        if self.promised == Some(who) {
+        let promised = self.promised == Some(who);
+        if promised {
             self.flush();
         }
-        if self.leader == Some(who) {
+        if promised || self.leader == Some(who) {
             self.leader = None;
-            if let Some(waker) = self.calls.somebody() {
+            let driver = self.drivers.iter().find_map(|(_, waiter)| waiter.waker());
+            if let Some(waker) = driver.or_else(|| self.calls.somebody()) {
                 waker.wake_by_ref();
             }
         }
@@ -165,6 +187,9 @@ impl<F: RpcFabric> State<F> {
 
     /// Looks after the connection for `who`, until `done` has something. While it has not, `who` is the one that is woken for all that
     /// happens to the connection.
+    ///
+    /// Where other calls have ended, and their owners are about to come and perhaps to call again, nothing is flushed or waited for until
+    /// they have: `who` promises to come again behind them, unless somebody has. So what many call at once goes together.
     pub(super) fn poll<R>(
         &mut self,
         who: Who,
@@ -172,60 +197,50 @@ impl<F: RpcFabric> State<F> {
         mut done: impl FnMut(&mut Self) -> Option<R>,
     ) -> Poll<R> {
         self.look();
-        if let Some(result) = done(self) {
-            self.flush_unless_promised(who);
-            return Poll::Ready(result);
+        for round in 0..BATCH {
+            if let Some(result) = done(self) {
+                if self.calls.ripe() == 0 || self.promised.is_none_or(|promised| promised == who) {
+                    self.flush();
+                }
+                return Poll::Ready(result);
+            }
+            if round == 0 && (self.drivers.is_empty() || matches!(who, Who::Driver(_) | Who::Closer)) {
+                // Registered first, armed then.
+                self.leader = Some(who);
+                self.hub.task.register(cx.waker());
+            }
+            if self.calls.ripe() > 0 && self.promised != Some(who) {
+                if self.promised.is_none() {
+                    self.promised = Some(who);
+                    cx.waker().wake_by_ref();
+                }
+                return Poll::Pending;
+            }
+            self.flush();
+            if self.arm() == Step::Wait {
+                return Poll::Pending;
+            }
         }
-        if self.drivers == 0 || who == Who::Driver {
-            self.leader = Some(who);
-            self.hub.task.register(cx.waker());
-        }
-        // Registered first, armed then, and looked at once more.
-        let spent = self.arm();
-        if let Some(result) = done(self) {
-            self.flush_unless_promised(who);
-            return Poll::Ready(result);
-        }
-        if self.flush_or_promise(who) || spent {
-            cx.waker().wake_by_ref();
-        }
+        // So much comes in that others should have their turn.
+        cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// The same for somebody who comes again anyway: nothing is armed.
-    pub(super) fn try_poll<R>(&mut self, who: Who, mut done: impl FnMut(&mut Self) -> Option<R>) -> Poll<R> {
+    /// The same for somebody who comes again anyway: nothing is armed. A call that is `fresh` leaves the flush to the next look where
+    /// others have ended, and are looked at soon.
+    pub(super) fn try_poll<R>(&mut self, fresh: bool, mut done: impl FnMut(&mut Self) -> Option<R>) -> Poll<R> {
+        self.looks = self.looks.wrapping_add(1);
+        if self.looks % LOOKS == 0 && self.calls.earliest().is_some() {
+            self.calls.expire(self.timer.now());
+        }
         self.look();
-        let result = done(self);
-        match result {
-            Some(result) => {
-                self.flush_unless_promised(who);
-                Poll::Ready(result)
-            }
-            None => {
-                self.flush_or_promise(who);
-                Poll::Pending
-            }
+        if let Some(result) = done(self) {
+            return Poll::Ready(result);
         }
-    }
-
-    /// Lets what was written go; but where calls have ended whose owners have yet to come, and perhaps to call again, that waits for them,
-    /// as long as somebody promises to come after them. Whether `who` has just promised. So what many call at once goes together.
-    fn flush_or_promise(&mut self, who: Who) -> bool {
-        let unflushed = matches!(&self.link, Linking::Up(link) if link.is_unflushed());
-        if !unflushed || self.calls.ripe() == 0 || self.promised == Some(who) {
-            self.flush();
-            return false;
-        }
-        let first = self.promised.is_none();
-        self.promised.get_or_insert(who);
-        first
-    }
-
-    /// The same for one that is about to go.
-    fn flush_unless_promised(&mut self, who: Who) {
-        if self.calls.ripe() == 0 || self.promised.is_none_or(|promised| promised == who) {
+        if !fresh || self.calls.ripe() == 0 {
             self.flush();
         }
+        Poll::Pending
     }
 
     fn flush(&mut self) {
@@ -239,42 +254,39 @@ impl<F: RpcFabric> State<F> {
 
     /// Does what there is to do, without a wait.
     fn look(&mut self) {
-        let now = self.calls.earliest().map(|_| self.timer.now());
-        if let Some(now) = now {
-            self.calls.expire(now);
-        }
         for _ in 0..BATCH {
             if self.step() == Step::Wait {
-                return;
+                break;
             }
         }
+        self.now = None;
     }
 
-    /// Has the hub woken when there is more to do. Whether there was so much that others should have their turn.
-    fn arm(&mut self) -> bool {
-        for _ in 0..BATCH {
-            if self.alarm.is_due(&self.timer, self.calls.earliest()) {
-                self.calls.expire(self.timer.now());
-                continue;
-            }
-            let mut cx = Context::from_waker(&self.waker);
-            let ready = match &mut self.link {
-                Linking::Up(link) => {
-                    let blocked = self.calls.has_output();
-                    link.poll_recv_ready(&mut cx).is_ready() || (blocked && link.poll_write_ready(&mut cx).is_ready())
-                }
-                Linking::Greeting { link, limit } => {
-                    link.poll_recv_ready(&mut cx).is_ready() || Pin::new(limit).poll(&mut cx).is_ready()
-                }
-                // A step registers the hub by itself.
-                _ => true,
-            };
-            let registered = matches!(self.link, Linking::Up(_) | Linking::Greeting { .. });
-            if !ready || (self.step() == Step::Wait && !registered) {
-                return false;
-            }
+    /// Has the hub woken when there is more to do; does it where there is.
+    fn arm(&mut self) -> Step {
+        if self.alarm.is_due(&self.timer, self.calls.earliest()) {
+            self.calls.expire(self.timer.now());
+            return Step::Again;
         }
-        true
+        let mut cx = Context::from_waker(&self.waker);
+        let ready = match &mut self.link {
+            Linking::Up(link) => {
+                let blocked = self.calls.has_output();
+                link.poll_recv_ready(&mut cx).is_ready() || (blocked && link.poll_write_ready(&mut cx).is_ready())
+            }
+            Linking::Greeting { link, limit } => {
+                link.poll_recv_ready(&mut cx).is_ready() || Pin::new(limit).poll(&mut cx).is_ready()
+            }
+            // A step registers the hub by itself.
+            _ => return self.step(),
+        };
+        match ready {
+            true => {
+                self.step();
+                Step::Again
+            }
+            false => Step::Wait,
+        }
     }
 
     fn step(&mut self) -> Step {
@@ -396,8 +408,8 @@ impl<F: RpcFabric> State<F> {
         if !self.calls.has_output() {
             return Ok(());
         }
-        let (calls, timer) = (&mut self.calls, &self.timer);
-        match link.write(|room| calls.fill(room, || timer.now())) {
+        let (calls, timer, now) = (&mut self.calls, &self.timer, self.now);
+        match link.write(|room| calls.fill(room, || now.unwrap_or_else(|| timer.now()))) {
             Ok(()) | Err(TryError::WouldBlock) => Ok(()),
             Err(TryError::Failed(error)) => Err(error),
         }
@@ -455,17 +467,24 @@ impl<F: RpcFabric> State<F> {
         ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed
+    /// One more who drives: its number.
+    pub(super) fn drive(&mut self) -> u32 {
+        let number = self.drivers.iter().map(|(number, _)| number + 1).max().unwrap_or(0);
+        self.drivers.push((number, Waiter::default()));
+        number
     }
 
-    pub(super) fn drive(&mut self) {
-        self.drivers += 1;
+    /// Ready once the channel is closed.
+    pub(super) fn poll_drive(&mut self, number: u32, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some((_, waiter)) = self.drivers.iter_mut().find(|(other, _)| *other == number) {
+            waiter.register(cx.waker());
+        }
+        self.poll(Who::Driver(number), cx, |state| state.closed.then_some(()))
     }
 
-    pub(super) fn undrive(&mut self) {
-        self.drivers -= 1;
-        self.leave(Who::Driver);
+    pub(super) fn undrive(&mut self, number: u32) {
+        self.drivers.retain(|(other, _)| *other != number);
+        self.leave(Who::Driver(number));
     }
 
     /// No calls any more, and goodbye. Ready when that is said, or not to be said.
@@ -477,6 +496,7 @@ impl<F: RpcFabric> State<F> {
                 Linking::Up(_) => drop(self.part()),
                 _ => self.link = Linking::Idle,
             }
+            self.drivers.iter_mut().for_each(|(_, waiter)| waiter.wake());
         }
         self.poll(Who::Closer, cx, |state| matches!(state.link, Linking::Idle).then_some(()))
     }

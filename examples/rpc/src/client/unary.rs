@@ -39,7 +39,8 @@ impl<'a, F: RpcFabric, M: Method> UnaryCall<'a, F, M> {
 
     /// Looks whether it has ended, and arms nothing: for a thread that polls. The first time sends it.
     pub fn try_poll(&mut self) -> Poll<Result<M::Reply, CallError>> {
-        self.advance(|state, ticket| state.try_poll(Who::Reader(ticket), |state| state.calls.reply(ticket)))
+        let fresh = matches!(self.stage, Stage::New);
+        self.advance(|state, ticket| state.try_poll(fresh, |state| state.calls.reply(ticket)))
     }
 
     fn advance(

@@ -111,6 +111,12 @@ impl Calls {
         }
     }
 
+    /// How many places the calls that wait take.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// What to greet a server with.
     pub(crate) fn hello(&self) -> Hello {
         self.own
@@ -245,8 +251,7 @@ impl Calls {
 
     pub(crate) fn has_output(&self) -> bool {
         self.session.as_ref().is_some_and(|session| {
-            let room = !session.leaving && !session.free.is_empty();
-            !session.controls.is_empty() || !session.ready.is_empty() || (room && self.waits > 0)
+            !session.controls.is_empty() || !session.ready.is_empty() || (session.takes_calls() && self.waits > 0)
         })
     }
 
@@ -344,23 +349,20 @@ impl Calls {
                 };
                 return write(room, &frame).unwrap_or(0);
             }
-            let Some(index) = session.ready.pop_front() else {
-                match self.begin() {
-                    true => continue,
-                    false => return 0,
-                }
-            };
+            // Those that wait get a turn among those that are under way.
+            self.begin();
+            let index = self.session.as_mut().and_then(|session| session.ready.pop_front());
+            let Some(index) = index else { return 0 };
             if let Some(written) = self.emit_of(index, room, &now) {
                 return written;
             }
         }
     }
 
-    /// Gives the next call that waits an index of the connection: its turn is next.
-    fn begin(&mut self) -> bool {
-        let Some(session) = self.session.as_mut().filter(|session| !session.leaving) else { return false };
-        while !session.free.is_empty() {
-            let Some((ticket, serial)) = self.waiting.pop_front() else { return false };
+    /// Gives the next call that waits an index of the connection, and a turn behind the others.
+    fn begin(&mut self) {
+        while let Some(session) = self.session.as_mut().filter(|session| session.takes_calls()) {
+            let Some((ticket, serial)) = self.waiting.pop_front() else { return };
             if !is_waiting(&self.calls, ticket, serial) {
                 continue;
             }
@@ -368,9 +370,9 @@ impl Calls {
             let (len, max) = (call.out.len(), session.peer.max_message as usize);
             if len > max {
                 self.end(ticket, Err(CallError::TooLarge { len, max }), false);
-                return true;
+                continue;
             }
-            let Some(index) = session.free.pop() else { return false };
+            let Some(index) = session.free.pop() else { return };
             self.waits -= 1;
             call.phase = Phase::Open(index);
             call.window = SendWindow::new(session.peer.window);
@@ -379,9 +381,8 @@ impl Calls {
                 place.ticket = Some(ticket);
             }
             session.queue(index);
-            return true;
+            return;
         }
-        false
     }
 
     /// The next frame of the call at `index`, if it has one.
@@ -563,6 +564,10 @@ impl Call {
 }
 
 impl Session {
+    fn takes_calls(&self) -> bool {
+        !self.leaving && !self.free.is_empty()
+    }
+
     fn queue(&mut self, index: u16) {
         if let Some(place) = self.places.get_mut(usize::from(index)).filter(|place| !place.queued) {
             place.queued = true;

@@ -3,6 +3,8 @@
 pub(crate) mod calls;
 pub(crate) mod flow;
 pub(crate) mod served;
+#[cfg(test)]
+mod tests;
 pub(crate) mod wire;
 
 use std::task::Waker;

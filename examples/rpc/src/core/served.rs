@@ -132,7 +132,7 @@ impl Served {
     pub(crate) fn on_frame<'a>(
         &mut self,
         frame: Frame<'a>,
-        now: Duration,
+        now: impl FnOnce() -> Duration,
         flow: impl FnOnce(u32) -> Option<Flow>,
     ) -> Result<Action<'a>, Fault> {
         Ok(match frame {
@@ -177,7 +177,7 @@ impl Served {
         method: u32,
         left: Option<Duration>,
         piece: Piece<'a>,
-        now: Duration,
+        now: impl FnOnce() -> Duration,
         flow: impl FnOnce(u32) -> Option<Flow>,
     ) -> Action<'a> {
         let most = self.own.max_message as usize;
@@ -197,7 +197,7 @@ impl Served {
             }
             Some(flow) => flow,
         };
-        let deadline = left.map(|left| now.saturating_add(left));
+        let deadline = left.map(|left| now().saturating_add(left));
         let mut call = Call {
             flow,
             method,

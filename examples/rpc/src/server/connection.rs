@@ -48,7 +48,7 @@ where
         Some(Ok((hello, message))) => {
             let mut connection = Connection::new(link, timer, own, hello, service, config.patience);
             let rest = parse(&message).map_or(&[][..], |(_, rest)| rest);
-            let greeted = connection.frames(rest, Duration::ZERO);
+            let greeted = connection.frames(rest);
             drop(message);
             let end = match greeted {
                 Ok(()) => poll_fn(|cx| connection.poll(cx, peer)).await,
@@ -102,6 +102,8 @@ struct Connection<T: Track<Delivery: Lossless + InOrder>, S: Service> {
     alarm: Alarm<T::Timer>,
     hub: Arc<Hub>,
     waker: Waker,
+    /// What time it is, where that was asked for in this round: to ask is not free on every machine.
+    now: Option<Duration>,
     patience: Duration,
     /// Until when a client that has nothing under way may go by itself.
     parting: Option<<T::Timer as Timer>::Sleep>,
@@ -130,6 +132,7 @@ impl<T: Track<Delivery: Lossless + InOrder>, S: Service> Connection<T, S> {
             alarm: Alarm::new(Arc::clone(&hub)),
             waker: Waker::from(Arc::clone(&hub)),
             hub,
+            now: None,
             patience,
             parting: None,
         }
@@ -144,9 +147,9 @@ impl<T: Track<Delivery: Lossless + InOrder>, S: Service> Connection<T, S> {
     fn poll<A: Address>(&mut self, cx: &mut Context<'_>, peer: &Peer<A>) -> Poll<Option<Fault>> {
         self.hub.task.register(cx.waker());
         for _ in 0..BATCH {
-            let now = self.timer.now();
-            self.shared.begin_turn(now);
-            let round = self.round(now, peer);
+            self.shared.begin_turn();
+            self.now = None;
+            let round = self.round(peer);
             self.shared.end_turn();
             match round {
                 Round::Over(fault) => return Poll::Ready(fault),
@@ -160,10 +163,10 @@ impl<T: Track<Delivery: Lossless + InOrder>, S: Service> Connection<T, S> {
     }
 
     /// Looks after everything once.
-    fn round<A: Address>(&mut self, now: Duration, peer: &Peer<A>) -> Round {
+    fn round<A: Address>(&mut self, peer: &Peer<A>) -> Round {
         let earliest = self.shared.lock().earliest();
-        let mut busy = self.alarm.is_due(&self.timer, earliest) && self.expire(now);
-        match self.receive(now) {
+        let mut busy = self.alarm.is_due(&self.timer, earliest) && self.expire();
+        match self.receive() {
             Ok(received) => busy |= received,
             Err(over) => return Round::Over(over),
         }
@@ -181,7 +184,8 @@ impl<T: Track<Delivery: Lossless + InOrder>, S: Service> Connection<T, S> {
     }
 
     /// Ends the calls whose time is up. Always something to do: the alarm went off.
-    fn expire(&mut self, now: Duration) -> bool {
+    fn expire(&mut self) -> bool {
+        let now = self.timer.now();
         loop {
             let Some(index) = self.shared.lock().expire(now) else { return true };
             self.tasks.stop(index);
@@ -189,13 +193,13 @@ impl<T: Track<Delivery: Lossless + InOrder>, S: Service> Connection<T, S> {
     }
 
     /// Takes in what has arrived. Nothing more is, while what there is to say does not get out.
-    fn receive(&mut self, now: Duration) -> Result<bool, Option<Fault>> {
+    fn receive(&mut self) -> Result<bool, Option<Fault>> {
         for count in 0..BATCH {
             if self.shared.lock().is_backlogged() {
                 return Ok(count > 0);
             }
             match self.link.try_recv() {
-                Ok(Some(message)) => self.frames(&message, now).map_err(Some)?,
+                Ok(Some(message)) => self.frames(&message).map_err(Some)?,
                 Err(TryError::WouldBlock) => return Ok(count > 0),
                 // The client has gone, whichever way.
                 Ok(None) | Err(TryError::Failed(_)) => return Err(None),
@@ -204,13 +208,14 @@ impl<T: Track<Delivery: Lossless + InOrder>, S: Service> Connection<T, S> {
         Ok(true)
     }
 
-    fn frames(&mut self, bytes: &[u8], now: Duration) -> Result<(), Fault> {
-        each_frame(bytes, |frame| self.frame(frame, now))
+    fn frames(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        each_frame(bytes, |frame| self.frame(frame))
     }
 
-    fn frame(&mut self, frame: Frame<'_>, now: Duration) -> Result<(), Fault> {
-        let service = &self.service;
-        let action = self.shared.lock().on_frame(frame, now, |method| service.flow(method))?;
+    fn frame(&mut self, frame: Frame<'_>) -> Result<(), Fault> {
+        let (service, timer, shared, known) = (&self.service, &self.timer, &self.shared, &mut self.now);
+        let now = || *known.get_or_insert_with(|| read(timer, shared));
+        let action = shared.lock().on_frame(frame, now, |method| service.flow(method))?;
         match action {
             Action::Nothing => {}
             Action::Stop(index) => self.tasks.stop(index),
@@ -238,6 +243,9 @@ impl<T: Track<Delivery: Lossless + InOrder>, S: Service> Connection<T, S> {
         let mut any = false;
         let mut word = 0;
         while let Some(mut bits) = self.tasks.take_woken(word) {
+            if bits != 0 {
+                self.now.get_or_insert_with(|| read(&self.timer, &self.shared));
+            }
             while bits != 0 {
                 let index = (word * 64) as u16 + bits.trailing_zeros() as u16;
                 bits &= bits - 1;
@@ -298,4 +306,11 @@ impl<T: Track<Delivery: Lossless + InOrder>, S: Service> Connection<T, S> {
         let writable = output && self.link.poll_write_ready(&mut cx).is_ready();
         if readable || writable { Poll::Ready(()) } else { Poll::Pending }
     }
+}
+
+/// Asks what time it is, and tells the handlers.
+fn read<T: Timer>(timer: &T, shared: &Shared) -> Duration {
+    let now = timer.now();
+    shared.set_now(now);
+    now
 }

@@ -22,7 +22,7 @@ use crate::status::{Code, Status};
 #[derive(Debug)]
 pub(super) struct Shared {
     served: Mutex<Served>,
-    /// What time it was at the connection's last turn, in nanoseconds.
+    /// What time it was when the connection last polled a handler, in nanoseconds.
     now: AtomicU64,
     /// The connection has its turn: it looks again before it sleeps, so nobody has to wake it.
     turn: AtomicBool,
@@ -38,8 +38,12 @@ impl Shared {
         self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn begin_turn(&self, now: Duration) {
+    /// What time it is, for the handlers.
+    pub(super) fn set_now(&self, now: Duration) {
         self.now.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) fn begin_turn(&self) {
         self.turn.store(true, Ordering::SeqCst);
     }
 
@@ -76,8 +80,8 @@ pub struct CallContext {
 }
 
 impl CallContext {
-    /// How much time the caller still has for this; `None` where it waits for ever. As of the last time that the connection had its turn,
-    /// which is now for a handler that runs in place. Give it to calls of your own.
+    /// How much time the caller still has for this; `None` where it waits for ever. As of when the connection last polled a handler,
+    /// which is now for one that runs in place. Give it to calls of your own.
     pub fn remaining(&self) -> Option<Duration> {
         let now = Duration::from_nanos(self.call.shared.now.load(Ordering::Relaxed));
         self.call.deadline.map(|deadline| deadline.saturating_sub(now))
