@@ -6,10 +6,13 @@ mod store_cases;
 #[allow(dead_code, reason = "the conformance kit uses the rest")]
 mod toy;
 
+use futures_executor::block_on;
 use store_cases::one_sided::{self, LendingEnds};
+use store_cases::store::Client;
 use store_cases::{Ends, a_server_that_dies, exercise};
 use toy::{Toy, ToyAddr, ToyConfig};
-use trespass::mock::{MockConfig, MockFabric, MockNet};
+use trespass::carriers::MessageConfig;
+use trespass::mock::{MockConfig, MockFabric, MockNet, MockTrack};
 
 /// Two fabrics in one net, as two processes with a device each.
 fn ends_in(net: &MockNet) -> Ends<MockFabric> {
@@ -41,6 +44,24 @@ fn lending_ends_in(net: &MockNet) -> LendingEnds<MockFabric> {
 #[test]
 fn the_store_on_the_mock_by_reads() {
     one_sided::exercise(|| lending_ends_in(&MockNet::new()));
+}
+
+/// Puts at once share doorbells; so do their answers, of which this end knows nothing.
+#[test]
+fn a_doorbell_for_many_on_the_mock() {
+    let ends = ends_in(&MockNet::new());
+    let server = ends.serve();
+    let connecting = Client::connect(&ends.client, server.addr(), MessageConfig::default());
+    let mut client = block_on(connecting).expect("connects");
+    let pairs: Vec<_> = (0..32_u8).map(|number| ([number], b"value")).collect();
+    let doorbells = |client: &Client<MockTrack>| client.carrier().track().expect("it lives").counters().doorbells;
+    let before = doorbells(&client);
+    let putting = client.put_many(&pairs, |_, outcome| outcome.expect("puts"));
+    block_on(putting).expect("the connection lives");
+    let rung = doorbells(&client) - before;
+    assert!(rung <= 8, "{rung} doorbells for 32 puts, and for credits");
+    drop(client);
+    drop(server);
 }
 
 #[test]

@@ -149,6 +149,27 @@ fn workloads_by_both_ways_to_get_values() {
 }
 
 #[test]
+fn a_server_that_lends_nothing_is_asked_for_all() {
+    let json = directory("lends_nothing").join("report.json");
+    let fabric = MockFabric::new();
+    let arguments = ["--workload", "c", "--records", "50", "--workload-operations", "200", "--clients", "1"];
+    // The server of one run, and clients of another that would rather read.
+    let serving = options(&[&arguments[..], &["--get", "message"]].concat());
+    let reading = options(&[&arguments[..], &["--get", "one-sided", "--json", json.to_str().unwrap()]].concat());
+    let means = means::Memory::new(&serving, None).expect("a layout");
+    let shelf = means::Means::shelf(&means, &fabric, 10).expect("none is needed");
+    let server = Server::start_with(&fabric, &addr(), ServerConfig::default(), shelf).expect("listens");
+    assert!(run(&fabric, Place::Clients { connect: addr() }, &reading));
+    drop(server);
+    let report = read_json(&json);
+    let [run] = report["workloads"].as_array().unwrap().as_slice() else { panic!("one run") };
+    // And a few questions for a table: ever fewer.
+    let asked = run["server_messages"].as_u64().unwrap();
+    assert!((201..=210).contains(&asked), "{asked}");
+    assert_eq!((&run["reads"], &run["get"]["count"]), (&0.into(), &200.into()));
+}
+
+#[test]
 fn a_server_that_dies_under_load_is_an_error_for_every_client() {
     let root = directory("a_server_that_dies");
     fs::write(root.join("file"), b"something").unwrap();

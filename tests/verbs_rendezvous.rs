@@ -135,7 +135,7 @@ fn many_are_under_way_at_once() {
     server.join().expect("the server");
 }
 
-/// The next message is being read, one ahead, when its reader has had enough: that is no failure, at either end.
+/// The next messages are being read when their reader has had enough: that is no failure, at either end.
 #[test]
 fn a_close_while_one_is_read_is_clean() {
     needs_rdma!();

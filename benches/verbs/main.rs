@@ -14,6 +14,7 @@ use trespass::carriers::{
 };
 use trespass::core::{Fabric, Incoming, ListenerExt, RemoteWindow, Role, block_on};
 use trespass::verbs::{DatagramConfig, SharedConfig, VerbsConfig, VerbsDriver, VerbsFabric};
+use trespass_example_table::Directory;
 
 use bytes::BytesLink;
 use large::{LentLink, SegmentsLink};
@@ -22,6 +23,7 @@ use options::{Options, Over, Side, Work};
 
 mod bytes;
 mod clock;
+mod gets;
 mod large;
 #[path = "../support/link.rs"]
 mod link;
@@ -43,6 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let message = match (options.work, options.over) {
         (Work::Read | Work::Write | Work::Add, _) => RemoteWindow::ENCODED,
+        (Work::Get, _) => Directory::ENCODED,
         (Work::PingPong | Work::Bursts | Work::Stream, Over::Carrier) => options.size + CARRIER_ROOM,
         (Work::PingPong | Work::Bursts | Work::Stream, Over::Segments | Over::Lent | Over::Bytes) => SEGMENT,
         (Work::PingPong | Work::Bursts | Work::Stream | Work::Many, _) => options.size,
@@ -109,6 +112,7 @@ fn over_tracks(fabric: &VerbsFabric, driver: &mut VerbsDriver, options: &Options
         Work::Read | Work::Write | Work::Add => {
             memory::run(fabric, block_on(driver, meet_once(fabric, options))?, driver, options)
         }
+        Work::Get => gets::run(fabric, block_on(driver, meet_once(fabric, options))?, driver, options),
         Work::Many => many::run(block_on(driver, meet(fabric, options))?, driver, options),
         _ => talk::run(TrackLink::new(block_on(driver, meet_once(fabric, options))?), driver, options),
     }

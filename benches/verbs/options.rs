@@ -6,8 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 pub(crate) const USAGE: &str = "usage: verbs server|client track|carrier|segments|lent|bytes|datagrams|port|shared \
-pingpong|bursts|stream|many|read|write|add local=IP peer=IP:PORT [size=64] [count=1000] [warmup=100] \
-[wait=events|polling] [batch=1] [burst=1] [send-slots=64] [recv-slots=64] [inline=BYTES] [tracks=1] [under-way=1]";
+pingpong|bursts|stream|many|read|write|add|get local=IP peer=IP:PORT [size=64] [count=1000] [warmup=100] \
+[wait=events|polling] [batch=1] [burst=1] [send-slots=64] [recv-slots=64] [inline=BYTES] [tracks=1] [under-way=1] \
+[ways=1]";
 
 const INTERFACES: &[(&str, Over)] = &[
     ("track", Over::Track),
@@ -28,6 +29,7 @@ const WORKS: &[(&str, Work)] = &[
     ("read", Work::Read),
     ("write", Work::Write),
     ("add", Work::Add),
+    ("get", Work::Get),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +72,8 @@ pub(crate) enum Work {
     Write,
     /// Atomic additions to a word of it.
     Add,
+    /// Look-ups in a table that lies there.
+    Get,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +108,8 @@ pub(crate) struct Options {
     pub(crate) tracks: usize,
     /// Operations at once; fewer where the device takes fewer.
     pub(crate) under_way: usize,
+    /// Entries in what one look-up reads.
+    pub(crate) ways: usize,
 }
 
 impl Options {
@@ -128,6 +134,7 @@ impl Options {
             inline: None,
             tracks: 1,
             under_way: 1,
+            ways: 1,
         };
         for setting in settings {
             let (key, value) =
@@ -147,8 +154,8 @@ impl Options {
         if options.work == Work::Bursts && options.wait == Wait::Events {
             return Err("bursts are polled for: wait=polling".into());
         }
-        if options.tracks == 0 || options.under_way == 0 || options.batch == 0 || options.burst == 0 {
-            return Err("tracks, under-way, batch and burst: at least 1".into());
+        if [options.tracks, options.under_way, options.ways].contains(&0) || options.batch == 0 || options.burst == 0 {
+            return Err("tracks, under-way, ways, batch and burst: at least 1".into());
         }
         Ok(Some(options))
     }
@@ -167,6 +174,7 @@ impl Options {
             "recv-slots" => self.recv_slots = parsed(key, value)?,
             "tracks" => self.tracks = parsed(key, value)?,
             "under-way" => self.under_way = parsed(key, value)?,
+            "ways" => self.ways = parsed(key, value)?,
             "inline" => self.inline = Some(parsed(key, value)?),
             _ => return Err(format!("no setting `{key}`\n{USAGE}").into()),
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use trespass::core::{Fabric, ThreadFabric, ThreadMemoryFabric};
 use trespass_example_table::{Layout, ReaderConfig};
 
-use crate::options::Options;
+use crate::options::{GetPath, Options};
 use crate::store::{ByMessage, Gets, Lender, NoShelf, OneSided, Shelf};
 
 /// How values are to be had on a fabric.
@@ -47,7 +47,9 @@ impl<F: ThreadFabric> Means<F> for Messages {
 
 /// A table in memory that is lent, on a fabric that has memory.
 pub(crate) struct Memory<A> {
-    /// Where a server takes readers in.
+    /// Whether a server lends.
+    lends: bool,
+    /// Where it takes readers in.
     lend_at: Option<A>,
     layout: Layout,
     reader: ReaderConfig,
@@ -58,19 +60,24 @@ impl<A> Memory<A> {
     /// Options that will not do.
     pub(crate) fn new(options: &Options, lend_at: Option<A>) -> Result<Self, String> {
         let reader = ReaderConfig::default().with_in_flight((options.batch as usize).max(1));
-        Ok(Self { lend_at, layout: options.layout()?, reader })
+        let lends = options.get != Some(GetPath::Message);
+        Ok(Self { lends, lend_at, layout: options.layout()?, reader })
     }
 }
 
 impl<F: ThreadMemoryFabric> Means<F> for Memory<<F as Fabric>::Addr> {
-    type Shelf = Arc<Lender<F>>;
+    type Shelf = Option<Arc<Lender<F>>>;
     type Gets = OneSided<F>;
     const READS: bool = true;
 
-    fn shelf(&self, fabric: &F, readers: usize) -> Result<Arc<Lender<F>>, Box<dyn Error>> {
-        let addr =
-            self.lend_at.as_ref().ok_or("a server of clients anywhere has to be told where to lend: --lend ADDR")?;
-        Ok(Lender::start(fabric, addr, self.layout, readers)?)
+    fn shelf(&self, fabric: &F, readers: usize) -> Result<Option<Arc<Lender<F>>>, Box<dyn Error>> {
+        if !self.lends {
+            return Ok(None);
+        }
+        let nowhere =
+            "a server that listens at any address has to be told at which to lend: --lend ADDR, or --get message";
+        let addr = self.lend_at.as_ref().ok_or(nowhere)?;
+        Ok(Some(Lender::start(fabric, addr, self.layout, readers)?))
     }
 
     fn gets(&self, fabric: &F) -> OneSided<F> {

@@ -47,7 +47,8 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) files_only: bool,
 
-    /// How values are got in workloads [default: both, one after the other, where the fabric has memory]
+    /// How values are got in workloads [default: both, one after the other, where the fabric has memory]. A server that is told
+    /// `message` lends no memory
     #[arg(long, value_enum)]
     pub(crate) get: Option<GetPath>,
 
@@ -76,7 +77,7 @@ pub(crate) struct Options {
     pub(crate) ways: usize,
 
     /// Buckets of the table
-    #[arg(long, value_name = "COUNT", default_value_t = 8192)]
+    #[arg(long, value_name = "COUNT", default_value_t = 16_384)]
     pub(crate) buckets: usize,
 
     /// Where the table is lent [default: at a port of its own, beside the address of --listen] (verbs)

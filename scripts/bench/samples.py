@@ -10,7 +10,7 @@ from ends import Failed, Uncalibrated, say
 # How often a run of perftest may fail to calibrate its clock before we give up on it.
 ATTEMPTS = 5
 # Whom of ours the names of samples tell of.
-WHO = ("track", "carrier", "segments", "lent", "bytes", "port", "shared")
+WHO = ("track", "carrier", "segments", "lent", "bytes", "port", "shared", "table")
 
 
 class Samples:

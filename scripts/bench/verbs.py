@@ -16,17 +16,18 @@ from pathlib import Path
 
 from carriers import Carriers
 from ends import Ends, Failed, say
+from gets import Gets
 from samples import Samples
 from tracks import Tracks
 
 PARTS = (
     "instructions", "packets", "latency", "throughput", "cpu",
-    "large", "datagrams", "read", "write", "atomics", "shared",
+    "large", "datagrams", "read", "write", "atomics", "get", "shared",
     "messages", "streams", "costs",
 )  # fmt: skip
 
 
-class Bench(Ends, Samples, Tracks, Carriers):
+class Bench(Ends, Samples, Tracks, Gets, Carriers):
     def __init__(self, programs, quick):
         Ends.__init__(self, programs)
         Samples.__init__(self, quick)

@@ -199,6 +199,8 @@ def run(cache, accelerator, results, argv, *, boot_deadline, timeout):
             for relay in relays:
                 relay.join()
 
+        if (job / "kernel").exists() and (mistakes := (job / "kernel").read_text(errors="replace")):
+            say(f"the machine's kernel has failed, and whatever failed after that may be its fault:\n{mistakes}")
         if (job / "status").exists():
             return int((job / "status").read_text())
         if not (job / "ready").exists():

@@ -34,13 +34,27 @@ pub(crate) struct Lending<F: Fabric> {
 }
 
 /// Entries of 128 bytes: 104 for key and value.
-fn layout() -> Layout {
+fn narrow() -> Layout {
     Layout::new(1024, 4, 128).expect("a layout")
+}
+
+/// Entries of several packets, so that a device is at it for a while.
+fn wide() -> Layout {
+    Layout::new(16, 4, 6400).expect("a layout")
 }
 
 impl<F: Fabric> LendingEnds<F> {
     pub(crate) fn serve(&self) -> Lending<F> {
-        let lender = Lender::start(&self.ends.server, &self.lend_at, layout(), 64).expect("lends");
+        self.serve_with(narrow())
+    }
+
+    /// A server of long values.
+    pub(crate) fn serve_wide(&self) -> Lending<F> {
+        self.serve_with(wide())
+    }
+
+    fn serve_with(&self, layout: Layout) -> Lending<F> {
+        let lender = Lender::start(&self.ends.server, &self.lend_at, layout, 64).expect("lends");
         let config = ServerConfig::default();
         let server = Server::start_with(&self.ends.server, &self.ends.addr, config, Arc::clone(&lender));
         Lending { server: server.expect("listens"), lender }
@@ -71,7 +85,7 @@ pub(crate) fn exercise<F: Fabric>(mut ends: impl FnMut() -> LendingEnds<F>) {
     case("what does not fit is asked for", what_does_not_fit_is_asked_for);
     case("many at once", |ends| gets_and_puts_of_many(&mut ends.connect(&ends.serve())));
     case("eight readers beside writers", |ends| {
-        let lending = ends.serve();
+        let lending = ends.serve_wide();
         readers_beside_writers(&ends.ends.client, lending.server.addr());
     });
     case("a table that is withdrawn", a_table_that_is_withdrawn);
@@ -144,54 +158,67 @@ const KEYS: u64 = 4;
 
 /// The value of a key in a round: each byte depends on both, so that no other value has many of them.
 fn value(key: u64, round: u64) -> Vec<u8> {
-    let len = 8 + (key * 7 + round * 13) % 80;
+    let len = 8 + (key * 7 + round * 13) % 80 * 79;
     let filling = (0..len).map(|at| (key * 31 + round * 17 + at * (1 + round % 5)) as u8);
     round.to_le_bytes().into_iter().chain(filling).collect()
 }
 
+/// How often a reader beside writers reads.
+pub(crate) const ROUNDS: u64 = 200;
+
 /// Eight clients that read, and two that write the same keys. Every value that is read is compared with what its round put:
 /// the table's own checksum is not asked.
-pub(crate) fn readers_beside_writers<F: Fabric>(fabric: &F, addr: &F::Addr) {
+fn readers_beside_writers<F: Fabric>(fabric: &F, addr: &F::Addr) {
+    let stats = beside_writers(fabric, addr, || {
+        thread::scope(|scope| {
+            let readers: Vec<_> = (0..8)
+                .map(|_| {
+                    let client = connect(fabric, addr).expect("connects");
+                    scope.spawn(move || read_beside_writers(client, ROUNDS))
+                })
+                .collect();
+            let mut sum = GetsStats::default();
+            readers.into_iter().for_each(|reader| sum.add(reader.join().expect("no panic")));
+            sum
+        })
+    });
+    let GetsStats { reads, asked, lost, .. } = stats;
+    eprintln!("{} reads, {} of them torn and made again; {asked} asked for", reads.reads, reads.torn);
+    assert_eq!(lost, 0);
+    assert!(reads.reads - reads.torn + asked >= 8 * ROUNDS);
+}
+
+/// Does `work` while two clients write all keys, whose values are there before.
+pub(crate) fn beside_writers<F: Fabric, R>(fabric: &F, addr: &F::Addr, work: impl FnOnce() -> R) -> R {
     let mut writer = connect(fabric, addr).expect("connects");
     for key in 0..KEYS {
         block_on(writer.put(&key.to_le_bytes(), &value(key, 0))).expect("puts");
     }
-    let writing = AtomicBool::new(true);
-    let stats = thread::scope(|scope| {
-        let writing = &writing;
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // However the work ends, the writers do.
+        let _done = Raise(&done);
         for half in 0..2 {
-            let mut client = connect(fabric, addr).expect("connects");
+            let (mut client, done) = (connect(fabric, addr).expect("connects"), &done);
             scope.spawn(move || {
                 // Each has keys of its own, whose rounds grow.
-                for round in 1_u64.. {
-                    if !writing.load(Ordering::Relaxed) {
-                        return;
-                    }
+                for round in (1..).take_while(|_| !done.load(Ordering::Relaxed)) {
                     let key = 2 * (round % (KEYS / 2)) + half;
                     block_on(client.put(&key.to_le_bytes(), &value(key, round))).expect("puts");
                 }
             });
         }
-        let readers: Vec<_> = (0..8)
-            .map(|_| {
-                let client = connect(fabric, addr).expect("connects");
-                scope.spawn(move || read_beside_writers(client, 500))
-            })
-            .collect();
-        let stats: Vec<_> = readers.into_iter().map(thread::ScopedJoinHandle::join).collect();
-        writing.store(false, Ordering::Relaxed);
-        stats.into_iter().map(|stats| stats.expect("no panic")).reduce(|mut sum, more| {
-            sum.add(more);
-            sum
-        })
-    });
-    let GetsStats { reads, asked, lost, .. } = stats.expect("there were readers");
-    eprintln!(
-        "{} reads, {} of them torn and made again, {} given up; {asked} asked for",
-        reads.reads, reads.torn, reads.given_up
-    );
-    assert_eq!(lost, 0);
-    assert!(reads.reads - reads.torn + reads.given_up >= 4000 - asked, "values came by reads");
+        work()
+    })
+}
+
+/// Raises a flag when it is dropped.
+struct Raise<'a>(&'a AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Reads all keys, one at a time and many at once.
@@ -199,7 +226,7 @@ pub(crate) fn read_beside_writers<F: Fabric>(mut client: Reading<F>, rounds: u64
     let mut latest = [0; KEYS as usize];
     let mut check = |key: u64, read: &[u8], in_order: bool| {
         let round = u64::from_le_bytes(*read.first_chunk().expect("a round"));
-        assert!(read == value(key, round), "key {key} has a value that nobody put: {read:?}");
+        assert!(read == value(key, round), "key {key} has a value that nobody put, of {} bytes", read.len());
         let latest = &mut latest[key as usize];
         assert!(!in_order || round >= *latest, "round {round} after {latest}");
         *latest = round.max(*latest);

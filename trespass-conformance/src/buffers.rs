@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use trespass_core::{Endpoint, ErrorKind, RecvSide, SendBuf, SendSide, Track, TransportError};
+use trespass_core::{Endpoint, ErrorKind, RecvSide, SendBuf, SendSide, Track, TransportError, Unsent};
 
 use crate::harness::{Harness, ReliableHarness, lossless};
 use crate::traffic::{
@@ -276,6 +276,54 @@ pub fn sent_memory_is_not_reused_early<H: ReliableHarness>(h: &H) {
         drop(h.wait(format_args!("message {id}"), take(&mut pair.server, id, len)));
         reserve_all(&mut pair.client, len).iter_mut().for_each(|buf| buf.fill(0xEE));
     }
+}
+
+/// A word of immediate data arrives beside its message, whatever the length, and beside no other; a track that carries none says
+/// so, and sends nothing.
+pub fn a_word_stays_beside_its_message<H: Harness>(h: &H) {
+    let mut pair = pair(h);
+    let slots = pair.client.limits().recv_slots;
+    let lengths: Vec<usize> = lengths(&pair.client).into_iter().cycle().take(2 * slots.max(8)).collect();
+    for (at, len) in lengths.into_iter().enumerate() {
+        let (id, word) = (at as u64, (at % 3 != 0).then_some(!(at as u32)));
+        word_goes(h, &mut pair.client, &mut pair.server, (id, len), word);
+        word_goes(h, &mut pair.server, &mut pair.client, (!id, len), word);
+    }
+}
+
+fn word_goes<H: Harness, T: Track>(h: &H, a: &mut T, b: &mut T, (id, len): (u64, usize), word: Option<u32>) {
+    let Some(word) = word else {
+        let buf = deliver(h, a, b, id, len);
+        assert_eq!(T::immediate(&buf), None, "message {id} was sent without a word, and has one");
+        return;
+    };
+    let mut stamped = || {
+        let mut buf = h.wait(format_args!("a slot for message {id}"), a.reserve(len)).expect("a slot");
+        stamp(&mut buf, id);
+        let carries = a.carries_immediate();
+        match a.send_immediate(buf, word) {
+            Ok(()) => assert!(carries, "message {id} has a word, on a track that says that it carries none"),
+            Err(Unsent { buf, error }) => {
+                assert!(error.is_none(), "a word cannot be sent: {}", error.expect("one"));
+                assert!(!carries, "a word is not carried, on a track that says that it carries such");
+                check(&buf, id, len);
+            }
+        }
+        a.flush().expect("a flush");
+        carries
+    };
+    if !stamped() {
+        // Whatever comes next is not it.
+        exchange(h, a, b, id ^ 1 << 40);
+        return;
+    }
+    let mut first = true;
+    let buf = deliver_said(h, format_args!("message {id} of {len} bytes, with a word"), b, id, len, || {
+        if !std::mem::take(&mut first) {
+            stamped();
+        }
+    });
+    assert_eq!(T::immediate(&buf), Some(word), "the word beside message {id}");
 }
 
 /// A reserved buffer shows nothing that a peer sent: not to the same track, not to another, not to one made later.

@@ -24,6 +24,7 @@ macro_rules! __with_properties {
                 any held_receive_buffers_stay_unchanged ["B9"]
                 reliable sent_memory_is_not_reused_early ["B1", "B3"]
                 any reserved_buffers_hold_nothing_of_a_peer ["B10"]
+                any a_word_stays_beside_its_message ["B11"]
             }
             flow {
                 reliable messages_arrive_once_in_order ["F1", "F2", "F3"]

@@ -151,6 +151,13 @@ pub struct Unsent<B, E> {
     pub error: E,
 }
 
+impl<B, E> Unsent<B, E> {
+    /// The same, for where there may be no error: see [`SendSide::send_immediate`](crate::SendSide::send_immediate).
+    pub fn certain(self) -> Unsent<B, Option<E>> {
+        Unsent { buf: self.buf, error: Some(self.error) }
+    }
+}
+
 impl<B, E: fmt::Debug> fmt::Debug for Unsent<B, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Unsent").field("error", &self.error).finish_non_exhaustive()

@@ -36,7 +36,7 @@ pub use drive::{Drive, block_on};
 pub use error::{ErrorKind, TransportError, TryError, Unsent};
 pub use fabric::{Fabric, Incoming, Listener, ThreadFabric};
 pub use memory::{Access, Completed, MemoryFabric, Region, RemoteMemory, SharedRegion, ThreadMemoryFabric, Window};
-pub use port::{Immediate, ImmediateSend, Port, PortExt, PortFabric, Sourced};
+pub use port::{Port, PortExt, PortFabric, Sourced};
 pub use spin::{Spin, Spinning, SpinningReceiver, SpinningSender};
 pub use sugar::{ListenerExt, RecvSideExt, RemoteMemoryExt, SendSideExt, poll_recv, poll_reserve};
 pub use time::{Elapsed, SystemSleep, SystemTimer, Timer, TimerQueue, within};

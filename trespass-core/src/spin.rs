@@ -172,6 +172,20 @@ macro_rules! send_side {
             }
 
             #[inline]
+            fn carries_immediate(&self) -> bool {
+                self.inner.carries_immediate()
+            }
+
+            #[inline]
+            fn send_immediate(
+                &mut self,
+                buf: T::SendBuf,
+                word: u32,
+            ) -> Result<(), Unsent<T::SendBuf, Option<T::Error>>> {
+                self.inner.send_immediate(buf, word)
+            }
+
+            #[inline]
             fn flush(&mut self) -> Result<(), T::Error> {
                 self.inner.flush()
             }
@@ -213,6 +227,11 @@ macro_rules! recv_side {
                 let received = self.inner.try_recv();
                 self.receives.note(&received);
                 received
+            }
+
+            #[inline]
+            fn immediate(buf: &T::RecvBuf) -> Option<u32> {
+                T::immediate(buf)
             }
 
             fn poll_recv_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -127,6 +127,49 @@ pub trait SendSide: Endpoint {
     /// The buffer comes back: kind `ForeignBuffer` for one of another track; or what ended the track.
     fn send(&mut self, buf: Self::SendBuf) -> Result<(), Unsent<Self::SendBuf, Self::Error>>;
 
+    /// Whether a word of immediate data may go beside a message: [`send_immediate`](SendSide::send_immediate) sends it, and
+    /// [`RecvSide::immediate`] of the same tracks gives it. Who wraps a track forwards all three, or none: so that is the default.
+    ///
+    /// Fixed while the track lives. NICs have it on InfiniBand and RoCE, not on iWARP.
+    #[inline]
+    fn carries_immediate(&self) -> bool {
+        false
+    }
+
+    /// As [`send`](SendSide::send), with `word` beside the message, of whose bytes it takes none. It arrives with its message or
+    /// not at all, and costs no slot of its own. A message that was sent without one has none, whatever its slot carried before.
+    ///
+    /// ```
+    /// use trespass_core::{RecvSide, RecvSideExt, SendSide, SendSideExt};
+    ///
+    /// /// A number beside an empty message; whether this track has such.
+    /// async fn ring<S: SendSide>(sender: &mut S, number: u32) -> Result<bool, S::Error> {
+    ///     let empty = sender.reserve(0).await?;
+    ///     match sender.send_immediate(empty, number).map_err(|unsent| unsent.error) {
+    ///         Ok(()) => sender.flush().map(|()| true),
+    ///         Err(Some(error)) => Err(error),
+    ///         Err(None) => Ok(false),
+    ///     }
+    /// }
+    ///
+    /// async fn hear<R: RecvSide>(receiver: &mut R) -> Result<Option<u32>, R::Error> {
+    ///     let message = receiver.recv().await?;
+    ///     Ok(R::immediate(&message))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As `send`; with no error where this track [carries](SendSide::carries_immediate) none: nothing was sent.
+    #[inline]
+    fn send_immediate(
+        &mut self,
+        buf: Self::SendBuf,
+        word: u32,
+    ) -> Result<(), Unsent<Self::SendBuf, Option<Self::Error>>> {
+        let _ = word;
+        Err(Unsent { buf, error: None })
+    }
+
     /// Rings the doorbell once for everything queued; nothing where nothing is.
     ///
     /// # Errors
@@ -190,6 +233,13 @@ pub trait RecvSide: Endpoint {
     /// `WouldBlock` while there is none. When all that had arrived is delivered: kind `Closed` at the end of the track,
     /// or what ended it.
     fn try_recv(&mut self) -> Result<Self::RecvBuf, TryError<Self::Error>>;
+
+    /// The word that came beside a message, if there is one: see [`SendSide::send_immediate`].
+    #[inline]
+    fn immediate(buf: &Self::RecvBuf) -> Option<u32> {
+        let _ = buf;
+        None
+    }
 
     /// Ready when [`try_recv`](RecvSide::try_recv) would not say `WouldBlock`. Reposts, then arms notification and looks
     /// again, so that no edge is lost. One waker: the latest wins.

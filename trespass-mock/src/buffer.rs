@@ -5,7 +5,7 @@ use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use trespass_core::{Immediate, SendBuf};
+use trespass_core::SendBuf;
 
 use crate::lane::{Lane, Message};
 
@@ -135,8 +135,10 @@ impl AsRef<[u8]> for MockRecvBuf {
     }
 }
 
-impl Immediate for MockRecvBuf {
-    fn immediate(&self) -> Option<u32> {
+impl MockRecvBuf {
+    /// The word of immediate data that came beside it: [`RecvSide::immediate`](trespass_core::RecvSide::immediate), of this type.
+    #[inline]
+    pub fn immediate(&self) -> Option<u32> {
         self.message.word()
     }
 }

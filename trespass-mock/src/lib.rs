@@ -33,7 +33,7 @@
 //! there for, or that meets no posted receive, is gone; its sender is not told. The network loses, duplicates and reorders
 //! where [`MockDatagramConfig`] tells it to, by a seed.
 //!
-//! Tracks of both sorts carry a word of [immediate data](trespass_core::ImmediateSend) with a message.
+//! Tracks of both sorts carry a word of [immediate data](trespass_core::SendSide::send_immediate) with a message.
 //!
 //! # Trouble on demand
 //! [`MockFabric::kill`] ends a fabric as SIGKILL ends a process; [`MockFabric::break_link`] and [`MockTrack::break_link`]

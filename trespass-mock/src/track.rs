@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use trespass_core::{
-    Endpoint, ErrorKind, ImmediateSend, Limits, RecvSide, Reliable, SendSide, Timer, Track, TransportError, TryError,
-    Unsent,
+    Endpoint, ErrorKind, Limits, RecvSide, Reliable, SendSide, Timer, Track, TransportError, TryError, Unsent,
 };
 
 use crate::addr::MockAddr;
@@ -191,6 +190,20 @@ impl SendSide for MockSender {
         Ok(())
     }
 
+    #[inline]
+    fn carries_immediate(&self) -> bool {
+        true
+    }
+
+    fn send_immediate(&mut self, buf: MockSendBuf, word: u32) -> Result<(), Unsent<MockSendBuf, Option<MockError>>> {
+        self.send(buf).map_err(Unsent::certain)?;
+        // Its memory goes back without it, so that no later message has it. None is queued where the send failed.
+        if let Some(queued) = self.queue.last_mut() {
+            queued.set_word(Some(word));
+        }
+        Ok(())
+    }
+
     fn flush(&mut self) -> Result<(), MockError> {
         match self.is_open() {
             true => self.post(true),
@@ -225,17 +238,6 @@ impl SendSide for MockSender {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => self.finish(Err(MockError::CloseTimedOut { after, waiting })),
         }
-    }
-}
-
-impl ImmediateSend for MockSender {
-    fn send_immediate(&mut self, buf: MockSendBuf, word: u32) -> Result<(), Unsent<MockSendBuf, MockError>> {
-        self.send(buf)?;
-        // Its memory goes back without it, so that no later message has it. None is queued where the send failed.
-        if let Some(queued) = self.queue.last_mut() {
-            queued.set_word(Some(word));
-        }
-        Ok(())
     }
 }
 
@@ -306,6 +308,11 @@ impl RecvSide for MockReceiver {
             None if dead => Err(TryError::Failed(self.end.cause())),
             None => Err(TryError::WouldBlock),
         }
+    }
+
+    #[inline]
+    fn immediate(buf: &MockRecvBuf) -> Option<u32> {
+        buf.immediate()
     }
 
     fn poll_recv_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -391,6 +398,15 @@ impl SendSide for MockTrack {
         self.sender.send(buf)
     }
 
+    #[inline]
+    fn carries_immediate(&self) -> bool {
+        self.sender.carries_immediate()
+    }
+
+    fn send_immediate(&mut self, buf: MockSendBuf, word: u32) -> Result<(), Unsent<MockSendBuf, Option<MockError>>> {
+        self.sender.send_immediate(buf, word)
+    }
+
     fn flush(&mut self) -> Result<(), MockError> {
         self.sender.flush()
     }
@@ -404,12 +420,6 @@ impl SendSide for MockTrack {
     }
 }
 
-impl ImmediateSend for MockTrack {
-    fn send_immediate(&mut self, buf: MockSendBuf, word: u32) -> Result<(), Unsent<MockSendBuf, MockError>> {
-        self.sender.send_immediate(buf, word)
-    }
-}
-
 impl RecvSide for MockTrack {
     type RecvBuf = MockRecvBuf;
 
@@ -419,6 +429,11 @@ impl RecvSide for MockTrack {
 
     fn try_recv(&mut self) -> Result<MockRecvBuf, TryError<MockError>> {
         self.receiver.try_recv()
+    }
+
+    #[inline]
+    fn immediate(buf: &MockRecvBuf) -> Option<u32> {
+        buf.immediate()
     }
 
     fn poll_recv_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {

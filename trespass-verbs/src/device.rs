@@ -14,7 +14,7 @@ use crate::raw::cm::CmChannel;
 use crate::raw::cq::Cq;
 use crate::raw::events::async_fd;
 use crate::raw::fd::set_nonblocking;
-use crate::raw::port::{completion_vectors, has_atomics};
+use crate::raw::port::{completion_vectors, has_atomics, has_immediate};
 use crate::raw::qp::{Depths, Qp};
 
 /// An open device with its protection domain: one trust domain.
@@ -31,6 +31,8 @@ pub(crate) struct Device {
     pub(crate) read_atomic: u8,
     /// Whether it has atomic operations.
     pub(crate) atomics: bool,
+    /// Whether a word of immediate data goes beside a message.
+    pub(crate) immediate: bool,
     pub(crate) channel: Arc<CompletionChannel>,
     pub(crate) pd: Arc<ProtectionDomain>,
     pub(crate) context: Arc<DeviceContext>,
@@ -60,9 +62,9 @@ impl Device {
             .map_err(|error| VerbsError::os("make the event channels non-blocking", &error))?;
         let depths = probe(config, &context, &channel, &pd)?;
         let read_atomic = attr.max_qp_rd_atom().min(attr.max_qp_init_rd_atom()).clamp(1, 16) as u8;
-        let atomics = has_atomics(&context);
+        let (atomics, immediate) = (has_atomics(&context), has_immediate(&context));
         let links = Links::new(&name, &context, ports.len() as u8, config.retry_time());
-        Ok(Self { name, sources, links, vector, depths, read_atomic, atomics, channel, pd, context })
+        Ok(Self { name, sources, links, vector, depths, read_atomic, atomics, immediate, channel, pd, context })
     }
 }
 

@@ -110,8 +110,7 @@ impl<T: Track<Delivery: Lossless + InOrder>, G: Gets> Client<T, G> {
 
     /// Queues a request, or sends it where it is long. Whether there was room.
     async fn try_send(&mut self, request: Result<Request<'_>, StoreError>) -> Result<bool, StoreError> {
-        self.request.clear();
-        request?.encode(&mut self.request);
+        self.write(request?)?;
         match self.carrier.try_send(&self.request) {
             Ok(()) => Ok(true),
             Err(TryError::WouldBlock) if self.owed > 0 => Ok(false),

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::ops::Deref;
 
 use thiserror::Error;
-use trespass::carriers::{Message, MessageCarrier, MessageConfig};
+use trespass::carriers::{CarrierError, Message, MessageCarrier, MessageConfig};
 use trespass::core::{ErrorKind, Fabric, InOrder, Lossless, Role, Track, TransportError};
 
 use trespass_example_table::Lookup;
@@ -149,6 +149,11 @@ impl<T: Track<Delivery: Lossless + InOrder>, G: Gets> Client<T, G> {
         }
     }
 
+    /// What it is below, for its counters.
+    pub(crate) fn carrier(&self) -> &MessageCarrier<T> {
+        &self.carrier
+    }
+
     /// What was done beside messages.
     pub(crate) fn gets_stats(&self) -> GetsStats {
         self.gets.stats()
@@ -171,11 +176,21 @@ impl<T: Track<Delivery: Lossless + InOrder>, G: Gets> Client<T, G> {
 
     async fn exchange(&mut self, request: Request<'_>) -> Result<Message<T>, StoreError> {
         self.settle().await?;
-        self.request.clear();
-        request.encode(&mut self.request);
+        self.write(request)?;
         self.carrier.send(&self.request).await.map_err(StoreError::transport)?;
         self.owed += 1;
         self.reply().await
+    }
+
+    /// Makes the message. One that is too long is not even copied.
+    pub(super) fn write(&mut self, request: Request<'_>) -> Result<(), StoreError> {
+        let (len, max) = (request.len(), self.carrier.max_message());
+        if len > max {
+            return Err(StoreError::transport(CarrierError::<T::Error>::Oversize { len, max }));
+        }
+        self.request.clear();
+        request.encode(&mut self.request);
+        Ok(())
     }
 
     /// Takes the replies that nobody waits for any more.

@@ -41,5 +41,6 @@ fn cpu_ns(alone: bool) -> Option<u64> {
             sum += times.split_whitespace().next()?.parse::<u64>().ok()?;
         }
     }
-    Some(sum)
+    // A kernel that does not count says that nobody ever ran.
+    (sum > 0).then_some(sum)
 }

@@ -4,8 +4,6 @@ use trespass::core::{ErrorKind, MemoryFabric, TransportError};
 use trespass_example_table::{Directory, Lookup, Reader, ReaderConfig, ReaderStats};
 
 /// A way to get values beside messages, which remain for what it does not find.
-// Nobody needs the futures to be of any thread: each client has one of its own.
-#[allow(async_fn_in_trait)]
 pub(crate) trait Gets {
     /// Whether it is time to ask the server where its table is. Called when a client is opened, and for each get.
     fn wants_table(&mut self) -> bool;

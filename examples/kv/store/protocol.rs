@@ -129,8 +129,19 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// How long the message is.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Get { key } | Self::Delete { key } => 1 + key.bytes().len(),
+            Self::Put { key, value } => 1 + size_of::<u32>() + key.bytes().len() + value.len(),
+            Self::Scan { from, .. } => 1 + size_of::<u32>() + from.bytes().len(),
+            Self::Table | Self::Effort => 1,
+        }
+    }
+
     /// Appends the message to `out`.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.reserve(self.len());
         match *self {
             Self::Get { key } => {
                 out.push(GET);
@@ -142,7 +153,6 @@ impl<'a> Request<'a> {
             }
             Self::Put { key, value } => {
                 let len = u32::try_from(key.bytes().len()).expect("MAX_KEY fits");
-                out.reserve(1 + size_of::<u32>() + key.bytes().len() + value.len());
                 out.push(PUT);
                 out.extend_from_slice(&len.to_le_bytes());
                 out.extend_from_slice(key.bytes());

@@ -34,6 +34,25 @@ impl Shelf for NoShelf {
     }
 }
 
+/// One that there may be.
+impl<S: Shelf> Shelf for Option<S> {
+    fn put(&self, key: &[u8], value: &[u8]) {
+        if let Some(shelf) = self {
+            shelf.put(key, value);
+        }
+    }
+
+    fn remove(&self, key: &[u8]) {
+        if let Some(shelf) = self {
+            shelf.remove(key);
+        }
+    }
+
+    fn place(&self) -> Option<(Directory, String)> {
+        self.as_ref().and_then(Shelf::place)
+    }
+}
+
 type SharedOf<F> = <<F as trespass::core::MemoryFabric>::Region as Region>::Shared;
 type WindowOf<F> = <SharedOf<F> as SharedRegion>::Window;
 

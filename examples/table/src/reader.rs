@@ -269,6 +269,11 @@ impl<M: RemoteMemory> Reader<M> {
         &self.track
     }
 
+    /// The track again, to be closed. What is under way is given up.
+    pub fn into_track(self) -> M {
+        self.track
+    }
+
     /// From here on nobody waits for what is under way.
     fn abandon(&mut self) {
         self.under_way.iter_mut().for_each(|wanted| wanted.abandoned = true);

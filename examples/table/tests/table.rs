@@ -132,6 +132,22 @@ fn what_cannot_be_noted_is_never_called_absent() {
     assert_eq!(find(&mut reader, &key(999)).0, Lookup::Elsewhere);
 }
 
+/// What the documents say of how many keys find their bucket full.
+#[test]
+fn half_full_tables_have_few_full_buckets() {
+    for (ways, in_a_thousand) in [(1, 200..230), (2, 95..125), (4, 30..50), (8, 4..15)] {
+        let world = World::new(16_384 / ways, ways, 40);
+        for number in 0..8192_u32 {
+            // Whether it was placed is counted.
+            let _ = world.table.put(&number.to_le_bytes(), b"");
+        }
+        let TableStats { entries, elsewhere, .. } = world.table.stats();
+        assert_eq!(entries + elsewhere, 8192);
+        let full = 1000 * elsewhere / 8192;
+        assert!(in_a_thousand.contains(&full), "{full} in a thousand with {ways} ways");
+    }
+}
+
 #[test]
 fn many_at_once() {
     let world = World::new(500, 4, 64);

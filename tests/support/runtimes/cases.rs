@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use trespass::carriers::{MessageCarrier, MessageConfig};
+use trespass::carriers::{Accepted, MessageCarrier, MessageConfig, Server, ServerConfig};
 use trespass::core::{
     Fabric, InOrder, Incoming, Listener, ListenerExt, Lossless, RecvSideExt, Role, SendSide, SendSideExt, ThreadFabric,
     Timer, Track,
@@ -26,9 +26,13 @@ fn message(number: usize) -> Vec<u8> {
     vec![number as u8; if number % 10 == 9 { 40_000 } else { number % 200 }]
 }
 
-/// Answers everything that one client says, until it says goodbye.
+/// Opens a carrier, and answers.
 async fn echo<F: Dependable>(track: F::Track) -> usize {
-    let mut carrier = MessageCarrier::open(track, Role::Acceptor, MessageConfig::default()).await.expect("opened");
+    answer(MessageCarrier::open(track, Role::Acceptor, MessageConfig::default()).await.expect("opened")).await
+}
+
+/// Answers everything that one client says, until it says goodbye.
+async fn answer<T: Track<Delivery: Lossless + InOrder>>(mut carrier: MessageCarrier<T>) -> usize {
     let mut answered = 0;
     while let Some(message) = carrier.recv().await.expect("a message, or the end") {
         carrier.send(&message).await.expect("answered");
@@ -83,6 +87,56 @@ pub(crate) async fn many_tasks<F: Dependable>((server, client, addr): Ends<F>, s
     for task in answering {
         assert_eq!(task.await, 15);
     }
+}
+
+/// A server that serves in place: its peers' handlers run in its own task, until it is told to drain.
+pub(crate) async fn served_in_place<F: Dependable>(ends: Ends<F>, spawner: Spawner) {
+    serve(ends, spawner, false).await;
+}
+
+/// A server whose handlers are tasks of their own.
+pub(crate) async fn served_in_tasks<F: Dependable>(ends: Ends<F>, spawner: Spawner) {
+    serve(ends, spawner, true).await;
+}
+
+async fn serve<F: Dependable>((server, client, addr): Ends<F>, spawner: Spawner, in_tasks: bool) {
+    const CLIENTS: usize = 6;
+    let listener = server.listen(&addr).expect("a listener");
+    let addr = listener.local();
+    let config = ServerConfig::default().with_max_peers(CLIENTS + 1);
+    let mut serving = Server::new(listener, server.timer(), config, MessageConfig::default()).expect("a server");
+    let handle = serving.handle();
+    let tasks = spawner.clone();
+    let served = spawn(&spawner, async move {
+        let handler = move |Accepted { carrier, peer }| {
+            let peer_is_served = async move {
+                assert_eq!(answer(carrier).await, 12);
+                drop(peer);
+            };
+            let here = if in_tasks {
+                drop(spawn(&tasks, peer_is_served));
+                None
+            } else {
+                Some(peer_is_served)
+            };
+            async move {
+                if let Some(here) = here {
+                    here.await;
+                }
+            }
+        };
+        serving.serve(handler).await.expect("served")
+    });
+    let asking = (0..CLIENTS).map(|_| {
+        let (client, addr) = (client.clone(), addr.clone());
+        spawn(&spawner, async move { ask(&client, &addr, 12).await })
+    });
+    for task in asking.collect::<Vec<_>>() {
+        task.await;
+    }
+    handle.drain(Duration::from_secs(30));
+    let drained = served.await;
+    assert!(drained.cut_off.is_empty(), "{:?} did not go", drained.cut_off);
 }
 
 /// Two tracks, joined.

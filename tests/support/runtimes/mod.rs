@@ -194,7 +194,7 @@ impl<T> Future for Task<T> {
 /// Each case on each executor. `$fabrics` gives two fabrics, that of the server first, and an address to listen at.
 macro_rules! on_every_runtime {
     ($fabrics:path) => {
-        crate::runtimes::on_every_runtime!($fabrics, ping_pong many_tasks split_halves timeouts cancelled);
+        crate::runtimes::on_every_runtime!($fabrics, ping_pong many_tasks served_in_place served_in_tasks split_halves timeouts cancelled);
     };
     ($fabrics:path, $($case:ident)*) => {
         $(

@@ -58,6 +58,12 @@ faults! {
     ReusesSentMemory => buffers::sent_memory_is_not_reused_early, "differs at byte";
     /// A reserved buffer shows what was received last.
     ShowsReceivedBytes => buffers::reserved_buffers_hold_nothing_of_a_peer, "has bytes of somebody's";
+    /// A word beside a message is forgotten.
+    ForgetsTheWord => buffers::a_word_stays_beside_its_message, "the word beside message";
+    /// A word is refused where it is said to be carried.
+    RefusesTheWord => buffers::a_word_stays_beside_its_message, "says that it carries such";
+    /// A word goes where it is said not to.
+    CarriesUnsaid => buffers::a_word_stays_beside_its_message, "says that it carries none";
 
     // Flow.
     /// A full send queue is an error.

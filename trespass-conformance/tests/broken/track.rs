@@ -247,6 +247,18 @@ impl SendSide for BrokenSender {
         Err(Unsent { buf, error })
     }
 
+    fn carries_immediate(&self) -> bool {
+        matches!(self.own.shared.fault, Fault::ForgetsTheWord | Fault::RefusesTheWord)
+    }
+
+    /// The toy carries none.
+    fn send_immediate(&mut self, buf: BrokenSendBuf, _: u32) -> Result<(), Unsent<BrokenSendBuf, Option<ToyError>>> {
+        match self.own.shared.fault {
+            Fault::ForgetsTheWord | Fault::CarriesUnsaid => self.send(buf).map_err(Unsent::certain),
+            _ => Err(Unsent { buf, error: None }),
+        }
+    }
+
     fn flush(&mut self) -> Result<(), ToyError> {
         let Some(toy) = &mut self.toy else { return Err(ToyError(ErrorKind::Closed)) };
         let later = self.own.is(Fault::SwapsMessages);
@@ -453,6 +465,14 @@ impl SendSide for BrokenTrack {
 
     fn send(&mut self, buf: BrokenSendBuf) -> Result<(), Unsent<BrokenSendBuf, ToyError>> {
         self.sender.send(buf)
+    }
+
+    fn carries_immediate(&self) -> bool {
+        self.sender.carries_immediate()
+    }
+
+    fn send_immediate(&mut self, buf: BrokenSendBuf, word: u32) -> Result<(), Unsent<BrokenSendBuf, Option<ToyError>>> {
+        self.sender.send_immediate(buf, word)
     }
 
     fn flush(&mut self) -> Result<(), ToyError> {

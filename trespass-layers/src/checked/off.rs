@@ -58,6 +58,9 @@ impl SendCheck {
     pub(super) fn unsent<E>(&mut self, _: &Claim, _: usize, _: usize, _: &E) {}
 
     #[inline]
+    pub(super) fn not_carried(&mut self, _: &Claim, _: bool) {}
+
+    #[inline]
     pub(super) fn flushed<E>(&mut self, _: &Result<(), E>) {}
 
     #[inline]

@@ -149,6 +149,11 @@ impl SendCheck {
         }
     }
 
+    /// A word was not sent, for want of immediate data.
+    pub(super) fn not_carried(&mut self, claim: &Claim, carries: bool) {
+        owed!(!carries && self.owns(claim), "B11", "immediate data is carried, and was not");
+    }
+
     pub(super) fn flushed<E: TransportError>(&mut self, result: &Result<(), E>) {
         if let Err(error) = result {
             self.fails("a flush", error);

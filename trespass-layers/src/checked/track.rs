@@ -92,6 +92,30 @@ impl<T: SendSide, R> SendSide for Checking<T, SendCheck, R> {
     }
 
     #[inline]
+    fn carries_immediate(&self) -> bool {
+        self.inner.carries_immediate()
+    }
+
+    #[inline]
+    fn send_immediate(&mut self, buf: Self::SendBuf, word: u32) -> Result<(), Unsent<Self::SendBuf, Option<T::Error>>> {
+        let CheckedSendBuf { claim, inner, kept } = buf;
+        let len = inner.len();
+        match self.inner.send_immediate(inner, word) {
+            Ok(()) => {
+                self.send.sent(&claim);
+                Ok(())
+            }
+            Err(Unsent { buf: inner, error }) => {
+                match &error {
+                    Some(error) => self.send.unsent(&claim, len, inner.len(), error),
+                    None => self.send.not_carried(&claim, self.inner.carries_immediate()),
+                }
+                Err(Unsent { buf: CheckedSendBuf { claim, inner, kept }, error })
+            }
+        }
+    }
+
+    #[inline]
     fn flush(&mut self) -> Result<(), T::Error> {
         let result = self.inner.flush();
         self.send.flushed(&result);
@@ -136,6 +160,11 @@ impl<T: RecvSide, S> RecvSide for Checking<T, S, RecvCheck> {
                 Err(error)
             }
         }
+    }
+
+    #[inline]
+    fn immediate(buf: &Self::RecvBuf) -> Option<u32> {
+        T::immediate(&buf.inner)
     }
 
     #[inline]

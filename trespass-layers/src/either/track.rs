@@ -68,6 +68,31 @@ impl<A: SendSide, B: SendSide> SendSide for Either<A, B> {
     }
 
     #[inline]
+    fn carries_immediate(&self) -> bool {
+        each!(self, side => side.carries_immediate())
+    }
+
+    #[inline]
+    fn send_immediate(
+        &mut self,
+        buf: Self::SendBuf,
+        word: u32,
+    ) -> Result<(), Unsent<Self::SendBuf, Option<Self::Error>>> {
+        match (self, buf) {
+            (Self::Left(side), Either::Left(buf)) => side.send_immediate(buf, word).map_err(|Unsent { buf, error }| {
+                Unsent { buf: Either::Left(buf), error: error.map(EitherError::Left) }
+            }),
+            (Self::Right(side), Either::Right(buf)) => {
+                side.send_immediate(buf, word).map_err(|Unsent { buf, error }| Unsent {
+                    buf: Either::Right(buf),
+                    error: error.map(EitherError::Right),
+                })
+            }
+            (_, buf) => Err(Unsent { buf, error: Some(EitherError::ForeignBuffer) }),
+        }
+    }
+
+    #[inline]
     fn flush(&mut self) -> Result<(), Self::Error> {
         match self {
             Self::Left(side) => side.flush().map_err(EitherError::Left),
@@ -101,6 +126,14 @@ impl<A: RecvSide, B: RecvSide> RecvSide for Either<A, B> {
         match self {
             Self::Left(side) => side.try_recv().map(Either::Left).or_else(|error| tried(error, EitherError::Left)),
             Self::Right(side) => side.try_recv().map(Either::Right).or_else(|error| tried(error, EitherError::Right)),
+        }
+    }
+
+    #[inline]
+    fn immediate(buf: &Self::RecvBuf) -> Option<u32> {
+        match buf {
+            Either::Left(buf) => A::immediate(buf),
+            Either::Right(buf) => B::immediate(buf),
         }
     }
 

@@ -121,6 +121,25 @@ impl<T: SendSide> SendSide for Metering<T> {
     }
 
     #[inline]
+    fn carries_immediate(&self) -> bool {
+        self.inner.carries_immediate()
+    }
+
+    #[inline]
+    fn send_immediate(&mut self, buf: T::SendBuf, word: u32) -> Result<(), Unsent<T::SendBuf, Option<T::Error>>> {
+        let len = buf.len();
+        let result = self.inner.send_immediate(buf, word);
+        match &result {
+            Ok(()) => {
+                self.counting.messages_sent.add(1);
+                self.counting.bytes_sent.add(len as u64);
+            }
+            Err(unsent) => unsent.error.iter().for_each(|error| self.failed(error)),
+        }
+        result
+    }
+
+    #[inline]
     fn flush(&mut self) -> Result<(), T::Error> {
         self.counting.flushes.add(1);
         let result = self.inner.flush();
@@ -170,6 +189,11 @@ impl<T: RecvSide> RecvSide for Metering<T> {
             Err(TryError::Failed(error)) => self.failed(error),
         }
         result
+    }
+
+    #[inline]
+    fn immediate(buf: &T::RecvBuf) -> Option<u32> {
+        T::immediate(buf)
     }
 
     #[inline]

@@ -5,7 +5,7 @@ use std::mem;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use trespass_core::{Immediate, Sourced};
+use trespass_core::Sourced;
 
 use crate::lane::{Lane, Message};
 
@@ -61,8 +61,10 @@ impl Sourced for MockDatagram {
     }
 }
 
-impl Immediate for MockDatagram {
-    fn immediate(&self) -> Option<u32> {
+impl MockDatagram {
+    /// The word of immediate data that came beside it: [`RecvSide::immediate`](trespass_core::RecvSide::immediate), of this type.
+    #[inline]
+    pub fn immediate(&self) -> Option<u32> {
         self.message.word()
     }
 }

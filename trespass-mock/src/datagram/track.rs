@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use trespass_core::{Datagram, Endpoint, ImmediateSend, Limits, RecvSide, SendSide, Track, TryError, Unsent};
+use trespass_core::{Datagram, Endpoint, Limits, RecvSide, SendSide, Track, TryError, Unsent};
 
 use super::faults::MockFaults;
 use super::port::Port;
@@ -148,6 +148,15 @@ impl SendSide for MockDatagramSender {
         self.queue(buf, None)
     }
 
+    #[inline]
+    fn carries_immediate(&self) -> bool {
+        true
+    }
+
+    fn send_immediate(&mut self, buf: MockSendBuf, word: u32) -> Result<(), Unsent<MockSendBuf, Option<MockError>>> {
+        self.queue(buf, Some(word)).map_err(Unsent::certain)
+    }
+
     fn flush(&mut self) -> Result<(), MockError> {
         self.sends.flush()
     }
@@ -162,12 +171,6 @@ impl SendSide for MockDatagramSender {
     }
 }
 
-impl ImmediateSend for MockDatagramSender {
-    fn send_immediate(&mut self, buf: MockSendBuf, word: u32) -> Result<(), Unsent<MockSendBuf, MockError>> {
-        self.queue(buf, Some(word))
-    }
-}
-
 impl RecvSide for MockDatagramReceiver {
     type RecvBuf = MockDatagram;
 
@@ -177,6 +180,11 @@ impl RecvSide for MockDatagramReceiver {
 
     fn try_recv(&mut self) -> Result<MockDatagram, TryError<MockError>> {
         self.inward.try_recv()
+    }
+
+    #[inline]
+    fn immediate(buf: &MockDatagram) -> Option<u32> {
+        buf.immediate()
     }
 
     fn poll_recv_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -195,6 +203,15 @@ impl SendSide for MockDatagramTrack {
         self.sender.send(buf)
     }
 
+    #[inline]
+    fn carries_immediate(&self) -> bool {
+        self.sender.carries_immediate()
+    }
+
+    fn send_immediate(&mut self, buf: MockSendBuf, word: u32) -> Result<(), Unsent<MockSendBuf, Option<MockError>>> {
+        self.sender.send_immediate(buf, word)
+    }
+
     fn flush(&mut self) -> Result<(), MockError> {
         self.sender.flush()
     }
@@ -208,12 +225,6 @@ impl SendSide for MockDatagramTrack {
     }
 }
 
-impl ImmediateSend for MockDatagramTrack {
-    fn send_immediate(&mut self, buf: MockSendBuf, word: u32) -> Result<(), Unsent<MockSendBuf, MockError>> {
-        self.sender.send_immediate(buf, word)
-    }
-}
-
 impl RecvSide for MockDatagramTrack {
     type RecvBuf = MockDatagram;
 
@@ -223,6 +234,11 @@ impl RecvSide for MockDatagramTrack {
 
     fn try_recv(&mut self) -> Result<MockDatagram, TryError<MockError>> {
         self.receiver.try_recv()
+    }
+
+    #[inline]
+    fn immediate(buf: &MockDatagram) -> Option<u32> {
+        buf.immediate()
     }
 
     fn poll_recv_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -39,6 +39,8 @@ fn is_intact(header: &[u8; HEADER]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn v4(source: [u8; 4], before: u8) -> [u8; HEADER] {
@@ -76,5 +78,20 @@ mod tests {
     fn neither_is_nobody() {
         assert_eq!(sender(&[0; HEADER]), None);
         assert_eq!(sender(&[0xff; HEADER]), None);
+    }
+
+    proptest! {
+        /// Whatever a device wrote: no panic, and an IPv4 sender only where there is an IPv4 header.
+        #[test]
+        fn any_bytes_name_nobody_or_somebody(mut header: [u8; HEADER], first in prop::sample::select(vec![0x45, 0x60, 0x00])) {
+            header[V4] = first;
+            let sender = sender(&header);
+            prop_assert!(sender.and_then(|sender| sender.to_ipv4_mapped()).is_none() || first == 0x45 || header[0] >> 4 == 6);
+        }
+
+        #[test]
+        fn any_ipv4_sender_is_found_behind_anything(source: [u8; 4], before: u8) {
+            prop_assert_eq!(sender(&v4(source, before)), Some(Ipv4Addr::from(source).to_ipv6_mapped()));
+        }
     }
 }

@@ -72,6 +72,8 @@ impl Hello {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const HELLO: Hello =
@@ -98,5 +100,28 @@ mod tests {
         }
         let silent = Hello { mtu: 0, ..HELLO };
         assert_eq!(Hello::parse(&silent.encode()), None);
+    }
+
+    proptest! {
+        /// Any bytes, and bytes that begin as they should: no panic, and what is understood is what would have been said.
+        #[test]
+        fn any_bytes_are_refused_or_understood_alike(
+            mut data: [u8; PRIVATE_DATA],
+            start in prop::sample::select(vec![0, 4, 5, 6]),
+            small: bool,
+        ) {
+            let PrivateData(good) = HELLO.encode();
+            data[..start].copy_from_slice(&good[..start]);
+            if small {
+                // Numbers in their range, which few of all are.
+                (data[11], data[15], data[18], data[19]) = (0, data[15] & 0x7f, 0, 0);
+            }
+            if let Some(hello) = Hello::parse(&PrivateData(data)) {
+                prop_assert!(hello.number < 1 << 24 && hello.key <= KEYS && (1..=1 << 16).contains(&hello.mtu));
+                let PrivateData(again) = hello.encode();
+                prop_assert_eq!(&again[..6], &data[..6]);
+                prop_assert_eq!(&again[8..32], &data[8..32]);
+            }
+        }
     }
 }

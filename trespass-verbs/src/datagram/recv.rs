@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Deref;
 
-use trespass_core::{Immediate, Sourced};
+use trespass_core::Sourced;
 
 use crate::hub::{Message, Source};
 
@@ -70,8 +70,10 @@ impl Sourced for VerbsDatagram {
     }
 }
 
-impl Immediate for VerbsDatagram {
-    fn immediate(&self) -> Option<u32> {
+impl VerbsDatagram {
+    /// The word of immediate data that came beside it: [`RecvSide::immediate`](trespass_core::RecvSide::immediate), of this type.
+    #[inline]
+    pub fn immediate(&self) -> Option<u32> {
         self.message.immediate()
     }
 }

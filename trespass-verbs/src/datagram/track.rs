@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rdma_mummy_sys::ud_t;
-use trespass_core::{Datagram, Endpoint, ImmediateSend, Limits, RecvSide, SendSide, Track, TryError, Unsent};
+use trespass_core::{Datagram, Endpoint, Limits, RecvSide, SendSide, Track, TryError, Unsent};
 
 use super::port::Port;
 use super::recv::VerbsDatagram;
@@ -170,6 +170,18 @@ impl SendSide for DatagramSender {
     }
 
     #[inline]
+    fn carries_immediate(&self) -> bool {
+        true
+    }
+
+    #[inline]
+    fn send_immediate(&mut self, buf: VerbsSendBuf, word: u32) -> Result<(), Unsent<VerbsSendBuf, Option<VerbsError>>> {
+        let buf = self.sends.check(buf).map_err(Unsent::certain)?;
+        self.sends.queue(buf, Some(word)).wr.ud = self.way;
+        Ok(())
+    }
+
+    #[inline]
     fn flush(&mut self) -> Result<(), VerbsError> {
         self.sends.flush()
     }
@@ -184,15 +196,6 @@ impl SendSide for DatagramSender {
     }
 }
 
-impl ImmediateSend for DatagramSender {
-    #[inline]
-    fn send_immediate(&mut self, buf: VerbsSendBuf, word: u32) -> Result<(), Unsent<VerbsSendBuf, VerbsError>> {
-        let buf = self.sends.check(buf)?;
-        self.sends.queue(buf, Some(word)).wr.ud = self.way;
-        Ok(())
-    }
-}
-
 impl RecvSide for DatagramReceiver {
     type RecvBuf = VerbsDatagram;
 
@@ -204,6 +207,11 @@ impl RecvSide for DatagramReceiver {
     #[inline]
     fn try_recv(&mut self) -> Result<VerbsDatagram, TryError<VerbsError>> {
         Ok(VerbsDatagram::new(self.inward.try_recv()?, self.key))
+    }
+
+    #[inline]
+    fn immediate(buf: &VerbsDatagram) -> Option<u32> {
+        buf.immediate()
     }
 
     fn poll_recv_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -225,6 +233,16 @@ impl SendSide for UnreliableTrack {
     }
 
     #[inline]
+    fn carries_immediate(&self) -> bool {
+        self.sender.carries_immediate()
+    }
+
+    #[inline]
+    fn send_immediate(&mut self, buf: VerbsSendBuf, word: u32) -> Result<(), Unsent<VerbsSendBuf, Option<VerbsError>>> {
+        self.sender.send_immediate(buf, word)
+    }
+
+    #[inline]
     fn flush(&mut self) -> Result<(), VerbsError> {
         self.sender.flush()
     }
@@ -235,13 +253,6 @@ impl SendSide for UnreliableTrack {
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), VerbsError>> {
         self.sender.poll_close(cx)
-    }
-}
-
-impl ImmediateSend for UnreliableTrack {
-    #[inline]
-    fn send_immediate(&mut self, buf: VerbsSendBuf, word: u32) -> Result<(), Unsent<VerbsSendBuf, VerbsError>> {
-        self.sender.send_immediate(buf, word)
     }
 }
 
@@ -256,6 +267,11 @@ impl RecvSide for UnreliableTrack {
     #[inline]
     fn try_recv(&mut self) -> Result<VerbsDatagram, TryError<VerbsError>> {
         self.receiver.try_recv()
+    }
+
+    #[inline]
+    fn immediate(buf: &VerbsDatagram) -> Option<u32> {
+        buf.immediate()
     }
 
     fn poll_recv_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 
 use rdma_mummy_sys::{
     ibv_atomic_cap, ibv_device_attr, ibv_gid_entry, ibv_port_attr, ibv_query_device, ibv_query_gid_table,
-    ibv_query_port,
+    ibv_query_port, ibv_transport_type,
 };
 use sideway::ibverbs::device_context::DeviceContext;
 
@@ -68,6 +68,14 @@ pub(crate) fn has_atomics(context: &DeviceContext) -> bool {
     }
     // SAFETY: plain integers, all zero before the call: initialised whatever the call wrote.
     unsafe { attr.assume_init() }.atomic_cap != ibv_atomic_cap::IBV_ATOMIC_NONE
+}
+
+/// Whether the device carries immediate data: InfiniBand and RoCE do, iWARP has none (RFC 7306 adds it to writes, which no
+/// device here offers through verbs).
+pub(crate) fn has_immediate(context: &DeviceContext) -> bool {
+    // SAFETY: the context is alive, and points to its device, which outlives it; what it is is set once.
+    let transport = unsafe { (*context.context().as_ref().device).transport_type };
+    transport == ibv_transport_type::IBV_TRANSPORT_IB
 }
 
 /// How many completion vectors the device has: interrupts that its completion queues can be spread over.

@@ -116,10 +116,15 @@ impl Qp {
 
     /// To state ERROR: what is in flight is flushed, nothing more goes out. From any state; failure changes nothing.
     pub(crate) fn fail(&self) {
-        let mut attr = blank_attr();
-        attr.qp_state = ibv_qp_state::IBV_QPS_ERR;
         // A queue pair that cannot go to ERROR is destroyed soon; there is nothing else to be done about it here.
-        let _ = self.modify(&mut attr, ibv_qp_attr_mask::IBV_QP_STATE.0 as i32);
+        let _ = self.go(ibv_qp_state::IBV_QPS_ERR);
+    }
+
+    /// To `state`, from any: ERROR or RESET.
+    fn go(&self, state: ibv_qp_state::Type) -> io::Result<()> {
+        let mut attr = blank_attr();
+        attr.qp_state = state;
+        self.modify(&mut attr, ibv_qp_attr_mask::IBV_QP_STATE.0 as i32)
     }
 
     /// Posts a linked list of sends: one doorbell.
@@ -153,8 +158,14 @@ impl Qp {
 
     /// Destroys the queue pair now, and says whether that worked. If not, the device may still use the memory of what
     /// was in flight, and neither that nor the completion queues may ever be freed.
+    ///
+    /// It is at rest before: up to Linux 6.3 soft-RoCE has tasks of a queue pair under way that hold no reference to it, those of a move to
+    /// ERROR among them, and one that schedules another while it is destroyed leaves freed memory in a list of the kernel, after which no
+    /// soft-RoCE device of the machine does anything any more. In RESET they do nothing, and the move there waits for them. Where that
+    /// fails, destroying does as ever.
     pub(crate) fn destroy(&mut self) -> bool {
         if !self.destroyed {
+            let _ = self.go(ibv_qp_state::IBV_QPS_RESET);
             // SAFETY: destroyed at most once: `destroyed` remembers a success. After it the device has let go of all
             // memory of this queue pair (InfiniBand specification vol. 1, 10.2.4.4; ibv_destroy_qp(3)).
             self.destroyed = unsafe { ibv_destroy_qp(self.qp.as_ptr()) } == 0;

@@ -2,8 +2,6 @@
 
 use std::ops::Deref;
 
-use trespass_core::Immediate;
-
 use crate::hub::Message;
 
 /// A received message, in a registered buffer of all tracks that share.
@@ -31,8 +29,10 @@ impl AsRef<[u8]> for SharedRecvBuf {
     }
 }
 
-impl Immediate for SharedRecvBuf {
-    fn immediate(&self) -> Option<u32> {
+impl SharedRecvBuf {
+    /// The word of immediate data that came beside it: [`RecvSide::immediate`](trespass_core::RecvSide::immediate), of this type.
+    #[inline]
+    pub fn immediate(&self) -> Option<u32> {
         self.0.immediate()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use trespass_core::{Endpoint, ImmediateSend, Limits, RecvSide, Reliable, SendSide, Track, TryError, Unsent};
+use trespass_core::{Endpoint, Limits, RecvSide, Reliable, SendSide, Track, TryError, Unsent};
 
 use super::fabric::Claim;
 use super::gate::SharedGate;
@@ -26,6 +26,8 @@ struct About {
     peer: SocketAddr,
     timer: VerbsTimer,
     close_timeout: Duration,
+    /// Whether the device carries immediate data.
+    immediate: bool,
     /// The last half to drop it has the driver tear the track down; after the queues, so the driver holds the last
     /// reference to the queue pair. Then the claim to the shared queues, which outlive it.
     _ticket: Arc<Ticket>,
@@ -81,6 +83,7 @@ impl SharedTrack {
             peer: conn.id.peer().unwrap_or(unknown),
             timer: ticket.timer(),
             close_timeout,
+            immediate: queue.device.immediate,
             _ticket: Arc::new(ticket),
             _claim: claim,
         };
@@ -165,6 +168,21 @@ impl SendSide for SharedSender {
     }
 
     #[inline]
+    fn carries_immediate(&self) -> bool {
+        self.about.immediate
+    }
+
+    #[inline]
+    fn send_immediate(&mut self, buf: VerbsSendBuf, word: u32) -> Result<(), Unsent<VerbsSendBuf, Option<VerbsError>>> {
+        if !self.about.immediate {
+            return Err(Unsent { buf, error: None });
+        }
+        let buf = self.sends.check(buf).map_err(Unsent::certain)?;
+        self.sends.queue(buf, Some(word));
+        Ok(())
+    }
+
+    #[inline]
     fn flush(&mut self) -> Result<(), VerbsError> {
         self.sends.flush()
     }
@@ -175,15 +193,6 @@ impl SendSide for SharedSender {
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), VerbsError>> {
         self.sends.poll_close(cx, &self.about.timer, self.about.close_timeout)
-    }
-}
-
-impl ImmediateSend for SharedSender {
-    #[inline]
-    fn send_immediate(&mut self, buf: VerbsSendBuf, word: u32) -> Result<(), Unsent<VerbsSendBuf, VerbsError>> {
-        let buf = self.sends.check(buf)?;
-        self.sends.queue(buf, Some(word));
-        Ok(())
     }
 }
 
@@ -198,6 +207,11 @@ impl RecvSide for SharedReceiver {
     #[inline]
     fn try_recv(&mut self) -> Result<SharedRecvBuf, TryError<VerbsError>> {
         self.inward.try_recv().map(SharedRecvBuf::new)
+    }
+
+    #[inline]
+    fn immediate(buf: &SharedRecvBuf) -> Option<u32> {
+        buf.immediate()
     }
 
     fn poll_recv_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -219,6 +233,16 @@ impl SendSide for SharedTrack {
     }
 
     #[inline]
+    fn carries_immediate(&self) -> bool {
+        self.sender.carries_immediate()
+    }
+
+    #[inline]
+    fn send_immediate(&mut self, buf: VerbsSendBuf, word: u32) -> Result<(), Unsent<VerbsSendBuf, Option<VerbsError>>> {
+        self.sender.send_immediate(buf, word)
+    }
+
+    #[inline]
     fn flush(&mut self) -> Result<(), VerbsError> {
         self.sender.flush()
     }
@@ -229,13 +253,6 @@ impl SendSide for SharedTrack {
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), VerbsError>> {
         self.sender.poll_close(cx)
-    }
-}
-
-impl ImmediateSend for SharedTrack {
-    #[inline]
-    fn send_immediate(&mut self, buf: VerbsSendBuf, word: u32) -> Result<(), Unsent<VerbsSendBuf, VerbsError>> {
-        self.sender.send_immediate(buf, word)
     }
 }
 
@@ -250,6 +267,11 @@ impl RecvSide for SharedTrack {
     #[inline]
     fn try_recv(&mut self) -> Result<SharedRecvBuf, TryError<VerbsError>> {
         self.receiver.try_recv()
+    }
+
+    #[inline]
+    fn immediate(buf: &SharedRecvBuf) -> Option<u32> {
+        buf.immediate()
     }
 
     fn poll_recv_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {

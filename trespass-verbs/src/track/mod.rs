@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rdma_mummy_sys::ibv_qp_attr_mask;
-use trespass_core::{Endpoint, ImmediateSend, Limits, RecvSide, Reliable, SendSide, Timer, Track, TryError, Unsent};
+use trespass_core::{Endpoint, Limits, RecvSide, Reliable, SendSide, Timer, Track, TryError, Unsent};
 
 use crate::driver::Ticket;
 use crate::error::VerbsError;
@@ -40,6 +40,8 @@ struct About {
     peer: SocketAddr,
     timer: VerbsTimer,
     close_timeout: Duration,
+    /// Whether the device carries immediate data.
+    immediate: bool,
     /// The last half to drop it has the driver tear the track down; after the queues, so the driver holds the last
     /// reference to the queue pair.
     ticket: Arc<Ticket>,
@@ -118,6 +120,7 @@ impl ReliableTrack {
         close_timeout: Duration,
         ticket: Ticket,
     ) -> Self {
+        let immediate = sender.conn().device.immediate;
         let id = &sender.conn().id;
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let about = About {
@@ -126,6 +129,7 @@ impl ReliableTrack {
             peer: id.peer().unwrap_or(unknown),
             timer: ticket.timer(),
             close_timeout,
+            immediate,
             ticket: Arc::new(ticket),
         };
         Self {
@@ -207,6 +211,22 @@ impl SendSide for VerbsSender {
     }
 
     #[inline]
+    fn carries_immediate(&self) -> bool {
+        self.about.immediate
+    }
+
+    #[inline]
+    fn send_immediate(&mut self, buf: VerbsSendBuf, word: u32) -> Result<(), Unsent<VerbsSendBuf, Option<VerbsError>>> {
+        if !self.about.immediate {
+            return Err(Unsent { buf, error: None });
+        }
+        if let Err(error) = self.still_open() {
+            return Err(Unsent { buf, error: Some(error) });
+        }
+        self.queue.send_immediate(buf, word).map_err(Unsent::certain)
+    }
+
+    #[inline]
     fn flush(&mut self) -> Result<(), VerbsError> {
         self.queue.flush()
     }
@@ -240,16 +260,6 @@ impl SendSide for VerbsSender {
         self.closing = Closing::Done(outcome.clone());
         self.queue.conn().end(None);
         Poll::Ready(outcome)
-    }
-}
-
-impl ImmediateSend for VerbsSender {
-    #[inline]
-    fn send_immediate(&mut self, buf: VerbsSendBuf, word: u32) -> Result<(), Unsent<VerbsSendBuf, VerbsError>> {
-        if let Err(error) = self.still_open() {
-            return Err(Unsent { buf, error });
-        }
-        self.queue.send_immediate(buf, word)
     }
 }
 
@@ -304,6 +314,11 @@ impl RecvSide for VerbsReceiver {
     }
 
     #[inline]
+    fn immediate(buf: &VerbsRecvBuf) -> Option<u32> {
+        buf.immediate()
+    }
+
+    #[inline]
     fn poll_recv_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.queue.poll_ready(cx)
     }
@@ -345,6 +360,16 @@ impl SendSide for ReliableTrack {
     }
 
     #[inline]
+    fn carries_immediate(&self) -> bool {
+        self.sender.carries_immediate()
+    }
+
+    #[inline]
+    fn send_immediate(&mut self, buf: VerbsSendBuf, word: u32) -> Result<(), Unsent<VerbsSendBuf, Option<VerbsError>>> {
+        self.sender.send_immediate(buf, word)
+    }
+
+    #[inline]
     fn flush(&mut self) -> Result<(), VerbsError> {
         self.sender.flush()
     }
@@ -359,13 +384,6 @@ impl SendSide for ReliableTrack {
     }
 }
 
-impl ImmediateSend for ReliableTrack {
-    #[inline]
-    fn send_immediate(&mut self, buf: VerbsSendBuf, word: u32) -> Result<(), Unsent<VerbsSendBuf, VerbsError>> {
-        self.sender.send_immediate(buf, word)
-    }
-}
-
 impl RecvSide for ReliableTrack {
     type RecvBuf = VerbsRecvBuf;
 
@@ -377,6 +395,11 @@ impl RecvSide for ReliableTrack {
     #[inline]
     fn try_recv(&mut self) -> Result<VerbsRecvBuf, TryError<VerbsError>> {
         self.receiver.try_recv()
+    }
+
+    #[inline]
+    fn immediate(buf: &VerbsRecvBuf) -> Option<u32> {
+        buf.immediate()
     }
 
     #[inline]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use rdma_mummy_sys::{ibv_recv_wr, ibv_sge, ibv_wc_flags, ibv_wc_status};
-use trespass_core::{Immediate, TryError};
+use trespass_core::TryError;
 
 use crate::error::VerbsError;
 use crate::raw::cq::CompletionBatch;
@@ -49,8 +49,10 @@ impl AsRef<[u8]> for VerbsRecvBuf {
     }
 }
 
-impl Immediate for VerbsRecvBuf {
-    fn immediate(&self) -> Option<u32> {
+impl VerbsRecvBuf {
+    /// The word of immediate data that came beside it: [`RecvSide::immediate`](trespass_core::RecvSide::immediate), of this type.
+    #[inline]
+    pub fn immediate(&self) -> Option<u32> {
         let has_word = self.flags & ibv_wc_flags::IBV_WC_WITH_IMM.0 != 0;
         has_word.then(|| u32::from_be(self.word))
     }

@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use trespass_core::{
-    Carrier, Fabric, InOrder, Lossless, MemoryFabric, Region, Role, SharedRegion, Timer, Track, Window,
+    Carrier, Endpoint, Fabric, InOrder, Lossless, MemoryFabric, Region, Role, SharedRegion, Timer, Track, Window,
 };
 
 use super::open::MessageOpening;
@@ -67,11 +67,11 @@ pub use send::TryRegionError;
 ///
 /// # Limits
 /// Up to 64 messages are lent at a time, either way; a further one waits until the oldest is read. They are read
-/// in their order, when the application receives, one ahead: so two ends that each lend 64 before they receive get through,
+/// in their order, when the application receives, two at a time (one, over a track with fewer than eight send slots): so two ends that each lend 64 before they receive get through,
 /// and of what is lent the receiver holds two messages besides those that its application has.
 ///
 /// A message that is being read takes a send slot of the track until it is received: whoever reserves slots, and then waits
-/// to send, leaves one more free than with `MessageCarrier`.
+/// to send, leaves two more free than with `MessageCarrier`.
 ///
 /// # Costs
 /// Of a message that is lent: one registration of its memory as a window with the device and its end (two system calls, see
@@ -96,7 +96,10 @@ where
     lent: VecDeque<Lent<F>>,
     /// What it has read.
     back: VecDeque<F::Region>,
-    fetching: Option<Fetching<F::Region>>,
+    /// What is being read, in order.
+    fetching: VecDeque<Fetching<F::Region>>,
+    /// How many at a time.
+    reads: usize,
     /// Nobody will receive any more, but one is being read still.
     unread: bool,
     /// How long a close waits for what is lent.
@@ -377,11 +380,13 @@ where
         let this = self.get_mut();
         let messages = ready!(Pin::new(&mut this.opening).poll(cx))?;
         let Some((fabric, lend_from)) = this.rest.take() else { return Poll::Ready(Err(CarrierError::Closed)) };
+        let reads = messages.track().map_or(1, |track| recv::reads_at_a_time(track.limits().send_slots));
         Poll::Ready(Ok(RendezvousCarrier {
             messages,
             lent: VecDeque::new(),
             back: VecDeque::new(),
-            fetching: None,
+            fetching: VecDeque::new(),
+            reads,
             unread: false,
             patience: None,
             late: false,
@@ -399,7 +404,7 @@ where
         f.debug_struct("RendezvousCarrier")
             .field("messages", &self.messages)
             .field("lent", &self.lent.len())
-            .field("fetching", &self.fetching.is_some())
+            .field("fetching", &self.fetching.len())
             .finish_non_exhaustive()
     }
 }

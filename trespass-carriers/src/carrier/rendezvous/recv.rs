@@ -1,4 +1,4 @@
-//! Receiving: what is lent is read, one ahead of the application.
+//! Receiving: what is lent is read, two at a time, so that the device has the next to read while one is finished.
 
 use std::future::{Future, poll_fn};
 use std::task::{Context, Poll, ready};
@@ -11,6 +11,12 @@ use trespass_core::{
 use super::{RendezvousCarrier, RendezvousMessage};
 use crate::error::{CarrierError, Violation};
 use crate::side::Side;
+
+/// How many messages are read at a time over a track with so many send slots, of which each read has one until it is received.
+/// One alone leaves the device idle between the end of a read and the next request; but whoever sends needs slots, too.
+pub(super) fn reads_at_a_time(send_slots: usize) -> usize {
+    if send_slots < 8 { 1 } else { 2 }
+}
 
 /// A message that is being read.
 pub(super) struct Fetching<R> {
@@ -41,8 +47,9 @@ where
     /// As `recv`.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Received<F>> {
         loop {
-            if self.fetching.is_some() {
+            if !self.fetching.is_empty() {
                 self.messages.fan_out.reader().register(cx.waker());
+                self.look_ahead();
                 let region = ready!(self.poll_fetch());
                 return Poll::Ready(region.map(|message| Some(self.fetched(message))));
             }
@@ -62,7 +69,8 @@ where
     /// `WouldBlock` while there is none, or while it is being read; else as [`recv`](Self::recv).
     pub fn try_recv(&mut self) -> Result<Option<RendezvousMessage<F>>, TryError<CarrierError<F::Error>>> {
         loop {
-            if self.fetching.is_some() {
+            if !self.fetching.is_empty() {
+                self.look_ahead();
                 let message = self.try_fetch().inspect_err(|_| self.messages.settle())?;
                 return Ok(Some(self.fetched(message)));
             }
@@ -74,15 +82,13 @@ where
         }
     }
 
-    /// Begins to read what the peer lends.
+    /// Begins to read what the peer lends, whose turn it is.
     fn fetch(&mut self, window: RemoteWindow) -> Result<(), CarrierError<F::Error>> {
-        // No longer than a message may be: so it was admitted.
-        let len = usize::try_from(window.len()).unwrap_or(usize::MAX);
-        let Ok(from) = window.slice(0, len) else {
+        let Some(from) = whole(window) else {
             return Err(self.lost(CarrierError::Protocol(Violation::EmptySegment)));
         };
-        match self.fabric.alloc(len) {
-            Ok(region) => self.fetching = Some(Fetching { from, into: Some(region) }),
+        match self.fabric.alloc(from.len()) {
+            Ok(region) => self.expect(from, region),
             Err(error) => return Err(self.lost(CarrierError::Track(error))),
         }
         // On its way at once, if it can be.
@@ -92,41 +98,73 @@ where
         }
     }
 
-    /// Queues the read, unless that was done.
+    /// Takes what is lent next, too, unless enough is being read. What fails here fails again in its turn.
+    fn look_ahead(&mut self) {
+        while self.fetching.len() < self.reads {
+            let Ok(Some(next)) = self.messages.receive() else { return };
+            let ahead = next.lent().and_then(whole).and_then(|from| Some((from, self.fabric.alloc(from.len()).ok()?)));
+            match ahead {
+                Some((from, region)) => self.expect(from, region),
+                None => return self.messages.unreceive(next),
+            }
+        }
+    }
+
+    /// Has `from` read, which counts as received when the application has it.
+    fn expect(&mut self, from: RemoteSlice, region: F::Region) {
+        self.messages.stats.messages_received -= 1;
+        self.messages.stats.bytes_received -= from.len() as u64;
+        self.fetching.push_back(Fetching { from, into: Some(region) });
+    }
+
+    /// Queues the reads that have not been, as far as there are permits.
     fn begin(&mut self) -> Result<(), TryError<CarrierError<F::Error>>> {
         let Some(track) = &mut self.messages.track else {
             let error = self.messages.why_not();
             return Err(TryError::Failed(self.lost(error)));
         };
-        let Some(Fetching { from, into }) = &mut self.fetching else { return Ok(()) };
-        if into.is_none() {
-            return Ok(());
+        let mut outcome = Ok(());
+        let mut queued = false;
+        for Fetching { from, into } in self.fetching.iter_mut().filter(|fetching| fetching.into.is_some()) {
+            let permit = match track.try_fetch_permit() {
+                Ok(permit) => permit,
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            };
+            let Some(region) = into.take() else { break };
+            if let Err(Unsent { error, .. }) = track.read(permit, region, 0, *from, 0) {
+                outcome = Err(TryError::Failed(error));
+                break;
+            }
+            queued = true;
         }
-        let permit = match track.try_fetch_permit() {
-            Ok(permit) => permit,
-            Err(TryError::WouldBlock) => return Err(TryError::WouldBlock),
-            Err(TryError::Failed(error)) => return Err(self.not_read(error)),
-        };
-        let Some(region) = into.take() else { return Ok(()) };
-        let queued = match track.read(permit, region, 0, *from, 0) {
-            Ok(()) => track.flush(),
-            Err(Unsent { error, .. }) => Err(error),
-        };
-        queued.map_err(|error| self.not_read(error))
+        if let (true, Err(error)) = (queued, track.flush()) {
+            outcome = Err(TryError::Failed(error));
+        }
+        outcome.map_err(|error| match error {
+            TryError::WouldBlock => TryError::WouldBlock,
+            TryError::Failed(error) => TryError::Failed(self.not_read(error)),
+        })
     }
 
-    /// What was read, if it is there. Arms nothing.
+    /// The oldest of what is being read, if it is there. Arms nothing.
     fn try_fetch(&mut self) -> Result<RendezvousMessage<F>, TryError<CarrierError<F::Error>>> {
-        self.begin()?;
+        match self.begin() {
+            // The oldest may be under way, and the next is without a permit.
+            Ok(()) | Err(TryError::WouldBlock) => {}
+            Err(error) => return Err(error),
+        }
         let Some(track) = &mut self.messages.track else { return Err(TryError::Failed(CarrierError::Closed)) };
-        let len = self.fetching.as_ref().map_or(0, |fetching| fetching.from.len());
+        let len = self.fetching.front().map_or(0, |fetching| fetching.from.len());
         match track.try_complete() {
             Ok(Completed::Memory { region, result: Ok(()), .. }) => Ok(RendezvousMessage::read(region, len)),
-            Ok(Completed::Memory { result: Err(error), .. }) => Err(self.not_read(error)),
+            Ok(Completed::Memory { result: Err(error), .. }) => Err(TryError::Failed(self.not_read(error))),
             // Of atomic operations, of which this queues none.
             Ok(_) => Err(TryError::WouldBlock),
             Err(TryError::WouldBlock) => Err(TryError::WouldBlock),
-            Err(TryError::Failed(error)) => Err(self.not_read(error)),
+            Err(TryError::Failed(error)) => Err(TryError::Failed(self.not_read(error))),
         }
     }
 
@@ -140,7 +178,7 @@ where
             // The peer may wait for credits meanwhile.
             self.messages.settle();
             let mut cx = Context::from_waker(self.messages.fan_out.waker());
-            let queued = self.fetching.as_ref().is_some_and(|fetching| fetching.into.is_none());
+            let queued = self.fetching.front().is_some_and(|fetching| fetching.into.is_none());
             let Some(track) = &mut self.messages.track else { continue };
             match queued {
                 true => ready!(track.poll_complete_ready(&mut cx)),
@@ -154,43 +192,44 @@ where
 
     /// Ready when nothing is being read any more: for an end, when nobody wants it.
     pub(super) fn poll_unread(&mut self) -> Poll<()> {
-        if self.fetching.as_ref().is_some_and(|fetching| fetching.into.is_some()) {
-            // The device has not heard of it.
-            self.fetching = None;
-        }
-        if self.fetching.is_some() {
+        // Of the others the device has not heard.
+        self.fetching.retain(|fetching| fetching.into.is_none());
+        while !self.fetching.is_empty() {
             // What went wrong with it is the end of the track, which the close tells.
             let _ = ready!(self.poll_fetch());
-            self.fetching = None;
+            self.fetching.pop_front();
         }
         Poll::Ready(())
     }
 
-    /// The message is here: the peer may have its memory back, and the next one is begun if it is lent too.
+    /// The message is here: the peer may have its memory back, and the next ones are begun if they are lent too.
     fn fetched(&mut self, message: RendezvousMessage<F>) -> RendezvousMessage<F> {
-        self.fetching = None;
+        self.fetching.pop_front();
+        self.messages.stats.messages_received += 1;
+        self.messages.stats.bytes_received += message.len() as u64;
         self.messages.say_fetched();
+        self.look_ahead();
         // What fails here fails again when the application asks for the next.
-        if let Ok(Some(next)) = self.messages.receive() {
-            match next.lent() {
-                Some(window) => drop(self.fetch(window)),
-                None => self.messages.unreceive(next),
-            }
-        }
+        let _ = self.begin();
         message
     }
 
     #[cold]
-    fn not_read(&mut self, error: F::Error) -> TryError<CarrierError<F::Error>> {
+    fn not_read(&mut self, error: F::Error) -> CarrierError<F::Error> {
         let error = self.messages.ended(error);
-        TryError::Failed(self.lost(error))
+        self.lost(error)
     }
 
     /// A message cannot be had any more: nor can those that came after it, or there would be a gap.
     #[cold]
     fn lost(&mut self, error: CarrierError<F::Error>) -> CarrierError<F::Error> {
-        self.fetching = None;
+        self.fetching.clear();
         self.messages.inbox.discard();
         self.messages.fail(error)
     }
+}
+
+/// All of what is lent. No longer than a message may be: so it was admitted.
+fn whole(window: RemoteWindow) -> Option<RemoteSlice> {
+    window.slice(0, usize::try_from(window.len()).ok()?).ok()
 }
