@@ -16,7 +16,7 @@ use std::time::Duration;
 use trespass::core::Address;
 
 use crate::hot::Hot;
-use crate::membership::{Epoch, Membership, NodeId};
+use crate::membership::{Epoch, MOST_LINES, Membership, NodeId};
 use crate::planted::{self, Bug};
 use crate::store::{Store, Version};
 use crate::view::View;
@@ -183,6 +183,11 @@ impl<A: Address> State<A> {
             // Somebody else goes by this name.
             return Err(Refusal::Superseded);
         }
+        let newer = presence.epoch > self.epoch();
+        if !self.was_member(presence.node) {
+            // Not as far as is known here. Of strangers nothing is kept.
+            return Ok(newer);
+        }
         let peer = self.peers.entry(presence.node).or_default();
         if presence.incarnation < peer.incarnation {
             return Err(Refusal::Superseded);
@@ -192,13 +197,19 @@ impl<A: Address> State<A> {
         }
         if presence.epoch >= peer.epoch {
             peer.epoch = presence.epoch;
-            peer.bases.clone_from(&presence.bases);
+            peer.bases = presence.bases.iter().copied().take(MOST_LINES).collect();
         }
         if let Some(mine) = asked {
             peer.clock = Some(Clocks { mine, theirs: presence.now });
         }
         self.turn(now);
-        Ok(presence.epoch > self.epoch())
+        Ok(newer)
+    }
+
+    /// Whether there is an epoch of those that are kept of which `node` is a member.
+    fn was_member(&self, node: NodeId) -> bool {
+        let lines = self.view.as_ref().map_or(&[][..], |view| view.membership().lines());
+        lines.iter().flat_map(|line| &line.members).any(|member| member.id == node)
     }
 
     /// Which start of another node is known.
@@ -298,3 +309,6 @@ impl<A: Address> State<A> {
         &self.store
     }
 }
+
+#[cfg(test)]
+mod tests;

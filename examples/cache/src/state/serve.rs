@@ -29,7 +29,7 @@ pub struct Pending {
 }
 
 impl<A: Address> State<A> {
-    /// The newest value of a key of which this node is the primary. What it gives every node of the key has.
+    /// The newest value of a key of which this node is the primary. What it gives every node of the key has that has all of its keys.
     ///
     /// # Errors
     /// Why it cannot say.

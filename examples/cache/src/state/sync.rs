@@ -13,7 +13,7 @@ use bytes::Bytes;
 use trespass::core::Address;
 
 use super::{Clocks, State};
-use crate::membership::{Epoch, Member, NodeId};
+use crate::membership::{Epoch, MOST_LINES, Member, NodeId};
 use crate::planted::{self, Bug};
 use crate::store::{Applied, Entry, Room, Version};
 use crate::view::View;
@@ -116,6 +116,12 @@ impl<A: Address> State<A> {
         item: Item,
     ) -> Result<(), Refusal> {
         self.same_epoch(epoch)?;
+        let me = self.settings.node;
+        let is_primary = merge.view.replicas(&item.key).first() == Some(&me);
+        if is_primary && merge.view.complete(me, &self.bases, &item.key) == Some(epoch) {
+            // What it does not have is in doubt. It is served here, and what is read from here on is what all had before.
+            return Ok(());
+        }
         if !merge.wants(from, &item.key, item.version) && !planted::is(Bug::Version) {
             return Ok(());
         }
@@ -139,6 +145,9 @@ impl<A: Address> State<A> {
         self.same_epoch(epoch)?;
         if !self.bases.contains(&epoch) {
             self.bases.push(epoch);
+            // Older ones say nothing any more, for nobody knows those epochs.
+            let forgotten = self.bases.len().saturating_sub(MOST_LINES);
+            self.bases.drain(..forgotten);
         }
         self.sweep(now);
         self.turn(now);

@@ -64,6 +64,24 @@ impl Drop for Process {
     }
 }
 
+/// Where the membership is, until this is dropped. Not beside the program: that may be where nothing can be written.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("trespass-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a directory");
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Nobody needs it any more; what cannot be removed does no harm.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// What all clients share.
 struct Load {
     begun: Instant,
@@ -181,11 +199,8 @@ pub(crate) fn exercise<F>(name: &str, fabric: &F, nodes: &[(IpAddr, Vec<&str>)])
 where
     F: ThreadFabric<Addr = SocketAddr, Track: Track<Delivery: Lossless + InOrder>>,
 {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    std::fs::create_dir_all(&directory).expect("a directory");
-    let path = directory.join("members.txt");
-    // Another run's.
-    let _ = std::fs::remove_file(&path);
+    let directory = Directory::new(name);
+    let path = directory.0.join("members.txt");
     let start = |id: u16| {
         let (ip, arguments) = &nodes[usize::from(id) % nodes.len()];
         Process::start(id, *ip, &path, arguments)
@@ -297,11 +312,8 @@ where
 {
     use trespass_example_cache::HotClient;
 
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    std::fs::create_dir_all(&directory).expect("a directory");
-    let path = directory.join("members.txt");
-    // Another run's.
-    let _ = std::fs::remove_file(&path);
+    let directory = Directory::new(name);
+    let path = directory.0.join("members.txt");
     let process = Process::start(1, *ip, &path, arguments);
     let membership = Membership::first(1, vec![process.member.clone()]).expect("a membership");
     FileSource::publish(&path, &membership).expect("a file");
