@@ -16,6 +16,8 @@ pub enum Bug {
     Version,
     /// A value is read when its time is up.
     Expiry,
+    /// A node that learns of a new epoch does not take back what it has lent.
+    Lent,
 }
 
 #[cfg(feature = "planted-bugs")]

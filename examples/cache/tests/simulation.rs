@@ -79,4 +79,9 @@ mod planted {
     fn a_value_that_is_read_when_its_time_is_up_is_found() {
         found(Bug::Expiry, &["past its time"]);
     }
+
+    #[test]
+    fn what_is_lent_and_not_taken_back_is_found() {
+        found(Bug::Lent, &["lost", "older than known"]);
+    }
 }

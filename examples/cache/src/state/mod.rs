@@ -158,7 +158,7 @@ impl<A: Address> State<A> {
             }
             _ => {}
         }
-        if let Some(hot) = &mut self.hot {
+        if let Some(hot) = self.hot.as_mut().filter(|_| !planted::is(Bug::Lent)) {
             hot.clear();
         }
         self.view = Some(Arc::new(View::new(membership, self.view.as_deref())));
