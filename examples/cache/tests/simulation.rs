@@ -29,7 +29,7 @@ fn the_same_seed_is_the_same_run() {
 fn something_goes_on() {
     let summary = cluster::run(1).unwrap_or_else(|wrong| panic!("{wrong}"));
     eprintln!("{summary:?}");
-    assert!(summary.acknowledged > 200 && summary.epochs > 2 && summary.one_sided > 50, "{summary:?}");
+    assert!(summary.acknowledged > 200 && summary.epochs > 2 && summary.one_sided > 20, "{summary:?}");
 }
 
 /// Each bug is found, by what it breaks: else the test above would show nothing.
