@@ -21,7 +21,7 @@ struct Point {
 ///
 /// That order has the property that everything here relies on: where one node is added or taken away, at most one of the
 /// nodes of a key is another. (Multi-probe hashing, as of the crate `mpchash`, needs no points, but may change all of them
-/// at once.) The ring is of `hashring`, the most used of its kind and small; its hash is SipHash with a fixed key, so that all
+/// at once.) The ring is of `hashring`, which is small and was kept since 2016; its hash is SipHash with a fixed key, so that all
 /// processes agree. Who comes after a point is looked up once, so that a key takes one search of the ring, and no memory.
 #[derive(Debug)]
 pub struct Placement {

@@ -21,10 +21,10 @@ where
 {
     loop {
         let wanted = inner.state().wanted();
-        if let Some(sync) = wanted
-            && get_from_all(inner, &sync).await.is_ok()
-        {
-            continue;
+        if let Some(sync) = wanted {
+            if get_from_all(inner, &sync).await.is_ok() {
+                continue;
+            }
         }
         inner.unready.heard_within(inner.clock.timer(), inner.lease / 16).await;
     }

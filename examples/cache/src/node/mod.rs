@@ -307,10 +307,11 @@ where
             let read = within(self.clock.timer(), self.lease, self.source.read()).await;
             let now = self.clock.now();
             // What cannot be read prolongs no lease: in the end this node stands still.
-            if let Ok(Ok(membership)) = read
-                && self.state().confirm(membership, asked, now) == Confirmed::Advanced
-            {
-                self.unready.ring();
+            if let Ok(Ok(membership)) = read {
+                let confirmed = self.state().confirm(membership, asked, now);
+                if confirmed == Confirmed::Advanced {
+                    self.unready.ring();
+                }
             }
             self.clock.timer().sleep(self.lease / 64).await;
             self.outdated.heard_within(self.clock.timer(), self.lease / 4).await;
