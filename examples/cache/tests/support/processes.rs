@@ -306,6 +306,7 @@ where
 
 /// One node that lends its hot keys.
 #[cfg(feature = "verbs")]
+#[allow(dead_code, reason = "TCP has no memory that others read")]
 pub(crate) fn hot<F>(name: &str, fabric: &F, (ip, arguments): &(IpAddr, Vec<&str>))
 where
     F: trespass::core::ThreadMemoryFabric<Addr = SocketAddr, Track: Track<Delivery: Lossless + InOrder>>,
