@@ -15,6 +15,7 @@
 //! - [The contract](contract): what every fabric, track and carrier owes, numbered.
 //! - [The mock as a laboratory](mock): simulations, seeds and plans.
 //! - [Architecture](architecture): who owns what, and why.
+//! - [Measuring](perf): `trespass ping` and `trespass perf`.
 //! - [Performance](performance) and [what a connection takes](memory), measured.
 //! - [Providers](providers): which devices can what. [Sideway](sideway): where it ends.
 //!
@@ -58,6 +59,7 @@ pages! {
     own_carrier: "docs/guide/own-carrier.md",
     own_fabric: "docs/guide/own-fabric.md",
     own_track: "docs/guide/own-track.md",
+    perf: "docs/PERF.md",
     performance: "docs/PERFORMANCE.md",
     providers: "docs/PROVIDERS.md",
     sideway: "docs/SIDEWAY.md",

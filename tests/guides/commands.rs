@@ -53,7 +53,7 @@ fn commands(document: &Document) -> Vec<Vec<String>> {
     let shell = document.blocks().into_iter().filter(|block| matches!(block.language, "sh" | ""));
     let lines: Vec<&str> = shell.flat_map(|block| block.lines).collect();
     let words = |line: &&str| -> Vec<String> {
-        let line = line.split(" #").next().unwrap_or_default();
+        let line = if line.starts_with('#') { "" } else { line.split(" #").next().unwrap_or_default() };
         let words = line.split_whitespace().skip_while(|word| word.contains('=')).map(str::to_owned);
         words.collect()
     };
@@ -154,7 +154,16 @@ fn check(words: &[String], targets: &[Target]) -> Result<(), String> {
             let unknown = words[1..].iter().find(|word| *word != "-a" && !known.contains(word.as_str()));
             unknown.map_or(Ok(()), |module| Err(format!("nobody here loads {module}")))
         }
-        "rdma" | "cd" | "ulimit" | "echo" | "systemctl" | "PROGRAM" => Ok(()),
+        "$cache" => {
+            let options: Vec<_> = words[1..].iter().map(String::as_str).collect();
+            has_options(&entries("examples/cache/src"), &options)
+        }
+        // A loop of a shell is as right as what it does.
+        "for" => match words.iter().position(|word| word == "do") {
+            Some(at) => check(&words[at + 1..], targets),
+            None => Err("a loop without a do".into()),
+        },
+        "rdma" | "cd" | "ulimit" | "echo" | "kill" | "systemctl" | "PROGRAM" => Ok(()),
         other => Err(format!("nobody knows whether {other} is right: teach tests/guides")),
     }
 }
@@ -191,6 +200,8 @@ fn wrong_commands_are_found() {
         "scripts/nothing",
         "scripts/bench-verbs --nothing",
         "apt-get install nothing",
+        "$cache status --nothing",
+        "for i in 1 2; do $cache node --nothing & done",
         "rdma link add rxe0 type nothing netdev eth0",
         "modprobe no_such_module",
         "nothing",

@@ -38,6 +38,12 @@ impl Window {
         Self { newest: u32::MAX, over: [u64::MAX; WORDS], stray: None, missed: 0 }
     }
 
+    /// The newest number that was believed.
+    #[cfg(test)]
+    pub(super) fn newest(&self) -> u32 {
+        self.newest
+    }
+
     /// Looks at a number, and moves on to it where it is newer.
     #[inline]
     pub(super) fn admit(&mut self, number: u32) -> Verdict {
