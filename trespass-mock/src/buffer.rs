@@ -60,12 +60,6 @@ impl MockSendBuf {
         self.message.is_operation
     }
 
-    /// Whether it is more than a message: the place of an operation, or one with a word beside it.
-    #[inline]
-    pub(crate) fn is_special(&self) -> bool {
-        self.message.is_special()
-    }
-
     /// The message, which now is not given back.
     pub(crate) fn into_message(mut self) -> Message {
         self.message.take()

@@ -35,8 +35,7 @@ impl Lane {
             return;
         }
         // There is a receive, and it is long enough.
-        let _ = state.place(&from.to_le_bytes(), bytes, counts);
-        state.word_beside(word);
+        let _ = state.place(&from.to_le_bytes(), bytes, word, counts);
         let waker = state.receiver.take();
         self.hints.update(&state);
         drop(state);

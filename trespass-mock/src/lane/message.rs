@@ -37,11 +37,6 @@ impl Message {
         Self { len: len as u32, mem, is_operation: false, has_word: false }
     }
 
-    #[inline]
-    pub(crate) fn is_special(&self) -> bool {
-        self.is_operation | self.has_word
-    }
-
     /// Immediate data, beside it.
     #[inline]
     pub(crate) fn word(&self) -> Option<u32> {

@@ -276,15 +276,17 @@ impl Lane {
         let mut placed = false;
         let mut lined_up = false;
         // No buffer may be dropped in here: it would ask for the lock.
-        for buf in queue.drain(..) {
-            if buf.is_special() || !state.posted.is_empty() || state.long_way {
+        for mut buf in queue.drain(..) {
+            if buf.is_operation() || !state.posted.is_empty() || state.long_way {
                 lined_up = true;
                 placed |= self.line_up(&mut state, buf, operations, &mut progress);
                 continue;
             }
-            match state.place(&buf, &[], &self.counts) {
+            match state.place(&buf, &[], buf.word(), &self.counts) {
                 Placed::Yes => {
                     placed = true;
+                    // No later message has it.
+                    buf.set_word(None);
                     free.push(buf);
                 }
                 Placed::NoReceive => state.posted.push_back(buf.into_message()),
@@ -484,9 +486,8 @@ impl State {
             let before = (self.arrived.len(), self.free.len());
             let is_operation = message.is_operation;
             let placed = match is_operation {
-                false => match self.place(message.bytes(), &[], &lane.counts) {
+                false => match self.place(message.bytes(), &[], message.word(), &lane.counts) {
                     Placed::Yes => {
-                        self.word_beside(message.word());
                         self.free.push(message.mem);
                         None
                     }
@@ -513,10 +514,10 @@ impl State {
         Wakes { sender: self.sender.take(), receiver: self.receiver.take() }
     }
 
-    /// Copies a message, `head` and then a `body` where there is one, into a receive: the device's DMA.
+    /// Copies a message, `head` and then a `body` where there is one, into a receive, with `word` beside it: the device's DMA.
     // Always: a call of it would cost every message of a reliable track.
     #[inline(always)]
-    fn place(&mut self, head: &[u8], body: &[u8], counts: &LaneCounts) -> Placed {
+    fn place(&mut self, head: &[u8], body: &[u8], word: Option<u32>, counts: &LaneCounts) -> Placed {
         let Some(mut mem) = self.receives.pop() else {
             if !mem::replace(&mut self.stalled, true) {
                 counts.rnr_stalls.add(1);
@@ -539,15 +540,10 @@ impl State {
         counts.dma_copies.add(1);
         counts.dma_bytes.add(len as u64);
         self.stalled = false;
-        self.arrived.push_back(Message::with_len(mem, len));
+        let mut message = Message::with_len(mem, len);
+        message.set_word(word);
+        self.arrived.push_back(message);
         Placed::Yes
-    }
-
-    /// Puts `word`, if there is one, beside the message that was placed last.
-    fn word_beside(&mut self, word: Option<u32>) {
-        if let (Some(_), Some(message)) = (word, self.arrived.back_mut()) {
-            message.set_word(word);
-        }
     }
 
     /// A batch came back, or anything at all while the device has less than a batch.

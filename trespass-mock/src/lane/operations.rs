@@ -125,7 +125,7 @@ impl State {
         let Operation { tag, action } = self.operations.pop_front()?;
         if let Action::Gather { body, range } = &action {
             let part = body.get(range.clone()).unwrap_or_default();
-            match self.place(slot.bytes(), part, &lane.counts) {
+            match self.place(slot.bytes(), part, None, &lane.counts) {
                 Placed::Yes => {}
                 waits => {
                     self.operations.push_front(Operation { tag, action });
