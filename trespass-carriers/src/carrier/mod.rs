@@ -72,8 +72,9 @@ pub use sink::{MessageSink, MessageStream};
 /// queued and gives the peer its credits; a carrier that nobody calls stands still, and so, in time, does its peer.
 ///
 /// # Costs
-/// A message that fits a frame of the track is one frame: 8 bytes of header, copied once by `send` (not at all by
-/// `send_buf`), and never on receipt. A longer one goes in segments, and is copied once on receipt into pooled memory. After
+/// A message that fits a frame of the track is one frame: 8 bytes of header, or none where the track
+/// [carries immediate data](trespass_core::SendSide::carries_immediate); copied once by `send` (not at all by `send_buf`), and never
+/// on receipt. A longer one goes in segments, and is copied once on receipt into pooled memory. After
 /// the handshake, and once the pool is warm, no message allocates. [`Message`](crate::Message) says what holding one costs.
 ///
 /// # Both ends send, nobody receives

@@ -83,7 +83,8 @@ pub use stats::StreamStats;
 /// [`StreamConfig::coalesce`] has small writes wait for each other, for those who do flush.
 ///
 /// # Costs
-/// 8 bytes of header for each frame of the track. A byte is copied once into registered memory and once out of it, or not at
+/// 8 bytes of header for each frame of the track, or none where that
+/// [carries immediate data](trespass_core::SendSide::carries_immediate). A byte is copied once into registered memory and once out of it, or not at
 /// all with [`fill`](Self::fill) (tokio's and futures-io's `AsyncBufRead`). After the handshake nothing allocates, but for a
 /// little at an end, and for the queue of what arrives while this end only writes, which grows to what credits allow.
 /// One doorbell for each write. A halved stream takes an uncontended lock for each call, and for each frame that is read.
