@@ -251,6 +251,7 @@ impl Message {
     }
 
     /// The word that was sent beside it.
+    #[inline]
     pub(crate) fn immediate(&self) -> Option<u32> {
         let has_word = self.received.flags & ibv_wc_flags::IBV_WC_WITH_IMM.0 != 0;
         has_word.then(|| u32::from_be(self.received.word))

@@ -159,7 +159,7 @@ impl Qp {
     /// Destroys the queue pair now, and says whether that worked. If not, the device may still use the memory of what
     /// was in flight, and neither that nor the completion queues may ever be freed.
     ///
-    /// It is at rest before: up to Linux 6.3 soft-RoCE has tasks of a queue pair under way that hold no reference to it, those of a move to
+    /// It is at rest before: soft-RoCE of Linux 6.1 has tasks of a queue pair under way that hold no reference to it, those of a move to
     /// ERROR among them, and one that schedules another while it is destroyed leaves freed memory in a list of the kernel, after which no
     /// soft-RoCE device of the machine does anything any more. In RESET they do nothing, and the move there waits for them. Where that
     /// fails, destroying does as ever.

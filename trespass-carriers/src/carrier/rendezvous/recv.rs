@@ -88,7 +88,7 @@ where
             return Err(self.lost(CarrierError::Protocol(Violation::EmptySegment)));
         };
         match self.fabric.alloc(from.len()) {
-            Ok(region) => self.expect(from, region),
+            Ok(region) => self.plan(from, region),
             Err(error) => return Err(self.lost(CarrierError::Track(error))),
         }
         // On its way at once, if it can be.
@@ -104,14 +104,14 @@ where
             let Ok(Some(next)) = self.messages.receive() else { return };
             let ahead = next.lent().and_then(whole).and_then(|from| Some((from, self.fabric.alloc(from.len()).ok()?)));
             match ahead {
-                Some((from, region)) => self.expect(from, region),
+                Some((from, region)) => self.plan(from, region),
                 None => return self.messages.unreceive(next),
             }
         }
     }
 
     /// Has `from` read, which counts as received when the application has it.
-    fn expect(&mut self, from: RemoteSlice, region: F::Region) {
+    fn plan(&mut self, from: RemoteSlice, region: F::Region) {
         self.messages.stats.messages_received -= 1;
         self.messages.stats.bytes_received -= from.len() as u64;
         self.fetching.push_back(Fetching { from, into: Some(region) });
