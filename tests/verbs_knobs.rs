@@ -98,10 +98,13 @@ fn refused(config: VerbsConfig) -> String {
 }
 
 /// Packets that the device has sent, where it counts them in the way of soft-RoCE, and where we may ask for the number of
-/// now: the kernel shows one that is some milliseconds old otherwise.
+/// now: the kernel shows one that is some milliseconds old otherwise. Nothing may be under way.
 fn sent_packets(device: &str) -> Option<u64> {
     let counters = format!("/sys/class/infiniband/{device}/ports/1/hw_counters");
     std::fs::write(format!("{counters}/lifespan"), "0").ok()?;
+    // Even then it shows what it showed before within the same tick of its clock, of which there are 100 a second at least, and
+    // twenty messages may take less than one.
+    std::thread::sleep(Duration::from_millis(11));
     std::fs::read_to_string(format!("{counters}/sent_pkts")).ok()?.trim().parse().ok()
 }
 
